@@ -1,0 +1,3 @@
+"""Speech emotion recognition: page, REST API and command line around emotion2vec_plus_large."""
+
+__version__ = "1.0.0"
