@@ -1,0 +1,238 @@
+"""Every failure a user can meet: its code, its HTTP status, and the facts for its text.
+
+The words live in `texts.py`, in both languages; here is only what happened. One handler each in
+the API, the page and the command line maps these; nothing else does.
+
+    EmotionError (500)
+        InputError (400)
+            MissingAudio, BadField (400)
+            UploadTooLarge, AudioTooLong (413)
+            AudioDecodeError (415)
+            AudioUnusable (422)
+                AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent (422)
+        AccessError
+            Unauthorized (401), ForeignOrigin (403), RateLimited (429)
+        Unavailable (503)
+            QueueFull, ModelNotReady, ShuttingDown (503)
+        ModelError (500)
+            ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
+            OutOfMemory (500)
+        OutputError (500)
+            DiskFull (507)
+        ResultNotFound (404)
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from emotion2vec_ui import texts
+
+
+class EmotionError(Exception):
+    """Base of all failures that the program foresees.
+
+    Args:
+        **facts: values for the placeholders of the error's text, in the units of their names.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(facts)
+        self.facts = facts
+
+    def message(self, lang: str = "en") -> str:
+        """What was found and what was expected, in `lang` ("zh" or "en")."""
+        return texts.text(f"error.{self.code}", lang, **self.facts)
+
+    def hint(self, lang: str = "en") -> str:
+        """What to do about it."""
+        return texts.text(f"error.{self.code}.hint", lang, **self.facts)
+
+    def to_dict(self, lang: str = "en") -> dict[str, str]:
+        """The three members of the contract's error body."""
+        return {"code": self.code, "message": self.message(lang), "hint": self.hint(lang)}
+
+    def __str__(self) -> str:
+        return f"{self.message()} {self.hint()}".strip()
+
+
+class InputError(EmotionError):
+    """What the user sent cannot be used."""
+
+    code = "bad_request"
+    status = 400
+
+
+class MissingAudio(InputError):
+    """No recording came with the request."""
+
+    code = "no_audio"
+
+
+class BadField(InputError):
+    """Facts: field, value, allowed."""
+
+    code = "bad_field"
+
+
+class UploadTooLarge(InputError):
+    """Facts: limit_mb."""
+
+    code = "upload_too_large"
+    status = 413
+
+
+class AudioTooLong(InputError):
+    """Facts: duration_s (what is known of it), limit_s."""
+
+    code = "audio_too_long"
+    status = 413
+
+
+class AudioDecodeError(InputError):
+    """Facts: name, reasons (each decoder's own)."""
+
+    code = "cannot_decode"
+    status = 415
+
+
+class AudioUnusable(InputError):
+    """Decoded, but nothing that a model could judge."""
+
+    code = "audio_unusable"
+    status = 422
+
+
+class AudioTooShort(AudioUnusable):
+    """Facts: duration_ms, minimum_ms."""
+
+    code = "audio_too_short"
+
+
+class AudioEmpty(AudioUnusable):
+    """The file holds no samples."""
+
+    code = "audio_empty"
+
+
+class AudioNotFinite(AudioUnusable):
+    """Facts: count of NaN or infinite samples."""
+
+    code = "audio_not_finite"
+
+
+class AudioSilent(AudioUnusable):
+    """Digital silence: every sample is the same value."""
+
+    code = "audio_silent"
+
+
+class AccessError(EmotionError):
+    """The caller may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class Unauthorized(AccessError):
+    """No key or password, or a wrong one."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class ForeignOrigin(AccessError):
+    """Facts: origin."""
+
+    code = "foreign_origin"
+
+
+class RateLimited(AccessError):
+    """Facts: limit_per_minute, retry_after_s."""
+
+    code = "rate_limited"
+    status = 429
+
+
+class Unavailable(EmotionError):
+    """Try again later. Facts of every subclass: retry_after_s."""
+
+    code = "unavailable"
+    status = 503
+
+
+class QueueFull(Unavailable):
+    """Facts: waiting, limit, retry_after_s."""
+
+    code = "queue_full"
+
+
+class ModelNotReady(Unavailable):
+    """Facts: state, seconds, retry_after_s."""
+
+    code = "model_not_ready"
+
+
+class ShuttingDown(Unavailable):
+    """The server is stopping and takes nothing new."""
+
+    code = "shutting_down"
+
+
+class ModelError(EmotionError):
+    """Something is wrong with the model, not with the request."""
+
+    code = "model_error"
+
+
+class ModelFilesError(ModelError):
+    """Facts: path, problem."""
+
+    code = "model_files"
+
+
+class ModelDownloadError(ModelError):
+    """Facts: model, problem."""
+
+    code = "model_download"
+
+
+class ModelLoadError(ModelError):
+    """Facts: model, problem."""
+
+    code = "model_load"
+
+
+class DeviceUnavailable(ModelError):
+    """Facts: device, problem."""
+
+    code = "device_unavailable"
+
+
+class OutOfMemory(ModelError):
+    """Facts: device, window_s."""
+
+    code = "out_of_memory"
+
+
+class OutputError(EmotionError):
+    """Facts: path, problem."""
+
+    code = "cannot_write"
+
+
+class DiskFull(OutputError):
+    """Facts: free_mb."""
+
+    code = "disk_full"
+    status = 507
+
+
+class ResultNotFound(EmotionError):
+    """Facts: name."""
+
+    code = "not_found"
+    status = 404
