@@ -140,9 +140,7 @@ def _alibi(encoder: Any, frames: int, extra: int, like: Tensor) -> Tensor | None
         slopes = slopes * encoder.alibi_scale.clamp_min(0).float().reshape(-1)
     position = torch.arange(frames, device=like.device)
     distance = (position.unsqueeze(0) - position.unsqueeze(1)).abs()
-    bias = torch.zeros(
-        1, heads, extra + frames, extra + frames, device=like.device, dtype=dtype
-    )
+    bias = torch.zeros(1, heads, extra + frames, extra + frames, device=like.device, dtype=dtype)
     bias[0, :, extra:, extra:] = -slopes.reshape(-1, 1, 1) * distance
     return bias
 
@@ -157,9 +155,7 @@ def _slopes(heads: int) -> list[float]:
     return slopes
 
 
-def _attention(
-    attention: Any, x: Tensor, bias: Tensor | None, lengths: list[int] | None
-) -> Tensor:
+def _attention(attention: Any, x: Tensor, bias: Tensor | None, lengths: list[int] | None) -> Tensor:
     """Self-attention of `x` (batch, tokens, dim); each clip attends within its own length."""
     batch, tokens, dim = x.shape
     heads = attention.num_heads

@@ -21,6 +21,7 @@ import numpy as np
 
 from emotion2vec_ui.audio import MIN_SAMPLES, SAMPLE_RATE_HZ
 from emotion2vec_ui.errors import OutOfMemory
+from emotion2vec_ui.scoring import softmax
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,12 +100,6 @@ class Window:
     def n_samples(self) -> int:
         """Its length in samples at 16 kHz."""
         return self.stop - self.start
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float64."""
-    shifted = np.exp(logits.astype(np.float64) - np.max(logits, axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def plan(n_samples: int, window_s: float = WINDOW_S) -> list[Window]:
@@ -256,14 +251,9 @@ def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, n
 
     try:
         return _forward(loaded, waves)
-    except torch.OutOfMemoryError:
-        too_large = True
     except RuntimeError as error:
-        # The CPU allocator has no exception class of its own.
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+        if not _is_out_of_memory(error):
             raise
-        too_large = True
-    assert too_large
     # Out of the except block first: the traceback holds the tensors that did not fit.
     if loaded.device != "cpu":
         torch.cuda.empty_cache()
@@ -271,6 +261,13 @@ def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, n
         raise OutOfMemory(device=loaded.device, window_s=len(waves[0]) / SAMPLE_RATE_HZ)
     half = len(waves) // 2
     return run(loaded, waves[:half]) + run(loaded, waves[half:])
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    # The CPU allocator has no exception class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _forward(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -297,9 +294,7 @@ def _forward(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarr
         logits = F.linear(features, head.weight.float(), bias)
         features, logits = features.cpu(), logits.cpu()
     n_frames = [_frames(len(clip)) for clip in clips]
-    return [
-        (features[i, :n].numpy(), logits[i, :n].numpy()) for i, n in enumerate(n_frames)
-    ]
+    return [(features[i, :n].numpy(), logits[i, :n].numpy()) for i, n in enumerate(n_frames)]
 
 
 def _frames(n_samples: int) -> int:

@@ -24,6 +24,7 @@ the API, the page and the command line maps these; nothing else does.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from emotion2vec_ui import texts
@@ -42,6 +43,10 @@ class EmotionError(Exception):
     def __init__(self, **facts: Any) -> None:
         super().__init__(facts)
         self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions pickle their positional arguments only; ours cross process borders.
+        return partial(type(self), **self.facts), ()
 
     def message(self, lang: str = "en") -> str:
         """What was found and what was expected, in `lang` ("zh" or "en")."""

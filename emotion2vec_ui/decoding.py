@@ -1,0 +1,79 @@
+"""Decoding in processes of its own: what a damaged file does to a codec stays there.
+
+libsndfile and FFmpeg are C code that reads files from strangers. A crash or a hang in one of them
+ends a worker, which is replaced, and becomes that one request's error. The workers also keep
+decoding and judging off the Python threads that answer HTTP.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+
+from pebble import ProcessExpired, ProcessPool
+
+from emotion2vec_ui.audio import Clip, load
+from emotion2vec_ui.errors import AudioDecodeError
+
+WORKERS = 2
+TASKS_PER_WORKER = 500
+"""A worker is replaced after this many files, so that what a codec leaks is bounded."""
+
+TIMEOUT_BASE_S = 8.0
+TIMEOUT_PER_MB_S = 25.0
+"""Chosen: ten times what an hour of 16 kbit/s Opus (7 MB), the slowest per byte, was seen to take
+on two cores; a damaged file of a few kB is given up after 8 s."""
+
+
+class Decoder:
+    """A pool of processes that run `audio.load`.
+
+    Args:
+        max_duration_s: longest recording taken.
+    """
+
+    def __init__(self, max_duration_s: float) -> None:
+        self._max_duration_s = max_duration_s
+        # Not fork: this process has threads, and a model that the workers must not copy.
+        self._pool = ProcessPool(
+            max_workers=WORKERS,
+            max_tasks=TASKS_PER_WORKER,
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    def __call__(self, path: Path, name: str) -> Clip:
+        """`audio.load` of `path` in a worker.
+
+        Raises:
+            AudioDecodeError: also when the worker crashed or took too long.
+            InputError: whatever `audio.load` raised.
+        """
+        timeout_s = TIMEOUT_BASE_S + TIMEOUT_PER_MB_S * path.stat().st_size / 1e6
+        future = self._pool.schedule(
+            load,
+            args=(path,),
+            kwargs={"name": name, "max_duration_s": self._max_duration_s},
+            timeout=timeout_s,
+        )
+        try:
+            return future.result()
+        except FutureTimeoutError:
+            reason = f"decoding did not end within {timeout_s:.0f} s"
+        except ProcessExpired:
+            reason = "the decoder crashed on it"
+        raise AudioDecodeError(name=name, reasons=reason)
+
+    def warm_up(self) -> None:
+        """Starts the workers and their imports now instead of with the first request."""
+        for _ in range(WORKERS):
+            self._pool.schedule(_nothing)
+
+    def stop(self) -> None:
+        """Ends the workers at once."""
+        self._pool.stop()
+        self._pool.join()
+
+
+def _nothing() -> None:
+    """A task that only needs its worker to be up."""
