@@ -1,0 +1,955 @@
+"""How good a recording is: clipping, spectrum, noise, silence, each with figure and verdict.
+
+Two steps, because preprocessing hides faults: `SourceMeter` sees the decoded file as it is, block
+by block, and `assess` sees the 16 kHz mono samples that the model hears.
+No model of emotions, no language, no page; every conclusion is a code.
+
+Check codes, with the unit of their figure, and the warning codes they may raise:
+
+==================  ========  ======================================================================
+check               unit      warnings
+==================  ========  ======================================================================
+clipping            fraction  clipping
+clipping_hidden     dbfs      clipping_hidden (the level at which the tops are flat)
+bandwidth           hz        bandwidth_telephone, bandwidth_upsampled, bandwidth_lossy,
+                              bandwidth_narrow
+low_band            db        low_band_weak (100-300 Hz, relative to all speech)
+presence_band       db        presence_band_weak (2-4 kHz, relative to all speech)
+dropouts            fraction  dropouts (share of speech quieter than the recording's own noise)
+snr                 db        snr_low (under 20), snr_unstable (under 10)
+level               dbfs      level_low
+speech_present      s         speech_missing, speech_short
+speech_share        fraction  speech_share_low
+leading_silence     s         leading_silence_short
+trailing_silence    s         trailing_silence_short
+onset               db        onset_cut (level of the first 20 ms, relative to speech)
+offset              db        offset_cut (the same of the last 20 ms)
+duration            s         duration_short, duration_long
+dc_offset           fraction  dc_offset
+channels            corr      channels_opposed, channels_differ
+codec               (none)    codec_telephone
+resampling          hz        resampled_up
+==================  ========  ======================================================================
+
+Remedies: ``lower_gain``, ``undo_gain_at_source``, ``use_original_recording``, ``use_wider_band``,
+``use_higher_bitrate``, ``check_low_cut``, ``uncover_microphone``, ``check_connection``,
+``quieter_place``, ``move_closer``, ``speak``, ``trim_silence``, ``keep_300_ms``,
+``start_earlier``, ``stop_later``, ``record_longer``, ``aim_for_3_to_8_s``, ``split_by_sentence``,
+``remove_dc``, ``fix_channel_polarity``, ``split_channels``, ``use_lossless``; empty when there is
+nothing to do.
+
+What is left out: several speakers in one channel and overlapping speech. Telling them needs a
+speaker model; pitch and level cannot do it honestly on emotional speech. Two *channels* that hold
+different sounds are told (``channels_differ``), since mixing them to mono makes speakers overlap.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+FloatArray = NDArray[np.float64]
+
+RATE_HZ = 16_000
+
+# --- thresholds ---------------------------------------------------------------------------------
+# "The article" is the guide of the WebUI that this program rebuilds.
+
+# The article: aim for 20 dB; under 10 dB the result is unstable and neutral rises.
+SNR_TARGET_DB = 20.0
+SNR_UNSTABLE_DB = 10.0
+# The article: keep 0.3 s at both ends. One VAD window less, which is how exactly it is measured.
+MARGIN_S = 0.3
+# The article: best 3-8 s, advised 1-30 s.
+DURATION_BEST_S = (3.0, 8.0)
+DURATION_ADVISED_S = (1.0, 30.0)
+# Chosen, not calibrated: one clipped sample in a thousand is a few clipped peaks per second.
+CLIPPED_WARN = 0.001
+CLIPPED_FAIL = 0.01
+# The model hears up to 8 kHz; resamplers and codecs take the last kHz without harm.
+BANDWIDTH_FULL_HZ = 7000.0
+# A fall of this much, from the mean of the 500 Hz below to everything 300 Hz above, is an edge.
+# Chosen between natural speech and the steep filters of codecs and resamplers.
+EDGE_DROP_DB = 20.0
+# Narrow-band telephony passes 300-3400 Hz (ITU-T G.712) and ends below 4 kHz (8 kHz sampling).
+BANDWIDTH_TELEPHONE_HZ = 4200.0
+BANDWIDTH_FAIL_HZ = 2500.0
+# Below what 99 % of the recordings of three corpora (EMO-DB, RAVDESS, nEMO) have.
+LOW_BAND_WEAK_DB = -25.0
+PRESENCE_BAND_WEAK_DB = -35.0
+# A linear recording never gets quieter than its own noise. In the narrow band (200 Hz, 40 ms) noise
+# power scatters by 1.5 dB: 12 dB below its mean is eight standard deviations.
+DROPOUT_BELOW_NOISE_DB = 12.0
+DROPOUT_WARN = 0.01
+DROPOUT_FAIL = 0.10
+# Chosen, not calibrated.
+LEVEL_LOW_DBFS = -45.0
+SPEECH_SHORT_S = 0.5
+SPEECH_SHARE_LOW = 0.3
+DC_OFFSET_WARN = 0.02
+# The first or last 20 ms are speech when they come this near to the active level and stand clear of
+# the noise.
+EDGE_S = 0.02
+EDGE_NEAR_SPEECH_DB = -20.0
+EDGE_ABOVE_NOISE_DB = 10.0
+# Two channels: mixing loses more than 6 dB / they have little in common.
+CHANNELS_OPPOSED_CORR = -0.5
+CHANNELS_DIFFER_CORR = 0.3
+CHANNEL_SILENT_DB = 25.0
+
+# Verdicts of these never lower the verdict on the whole: hints for next time, or things that the
+# model does not hear (it normalises each clip, which removes level and offset).
+ADVISORY = frozenset(
+    {"leading_silence", "trailing_silence", "level", "dc_offset", "codec", "resampling"}
+)
+
+LOSSY_CODECS = ("mp3", "mp2", "aac", "opus", "vorbis", "wma", "ac3")
+TELEPHONE_CODECS = ("ulaw", "mulaw", "alaw", "amr", "gsm", "g72", "g711", "speex", "evrc", "qcelp")
+
+# --- analysis sizes -----------------------------------------------------------------------------
+
+# 16 ms windows every 8 ms: short enough to fall into the closure of a stop consonant.
+FFT = 256
+HOP = 128
+BIN_HZ = RATE_HZ / FFT
+BLOCK_FRAMES = 3750  # 30 s: bounds the memory, and the noise may differ from block to block
+# Minimum statistics (Martin 2001) by quantile: per 62.5 Hz band smoothed over 5 frames and 3 bands,
+# the 2 % quantile over time. For stationary noise it lies at this share of the mean; measured on
+# 60 s of white noise with this very smoothing.
+NOISE_QUANTILE = 0.02
+NOISE_QUANTILE_RATIO = 0.444
+SMOOTH_FRAMES = 5
+SMOOTH_BINS = 3
+# An SNR over this says more about the codec's silence than about the room.
+SNR_CEILING_DB = 60.0
+
+# silero-vad: windows of 512 samples after 64 samples of context, at 16 kHz.
+VAD_WINDOW = 512
+VAD_CONTEXT = 64
+VAD_BLOCK_WINDOWS = 1024
+VAD_WINDOW_S = VAD_WINDOW / RATE_HZ
+# silero's own defaults: on from 0.5, off under 0.35, 30 ms pad.
+VAD_ON = 0.5
+VAD_OFF = 0.35
+VAD_PAD_S = 0.03
+# Clearly no speech: for the noise estimate a wrong "pause" is worse than a missed one.
+VAD_PAUSE = 0.15
+# Pauses up to 0.2 s belong to speech (the hangover of ITU-T P.56); shorter bursts are no speech.
+VAD_HANGOVER_S = 0.2
+VAD_MIN_SPEECH_S = 0.09
+# The least pause from which the noise is measured directly.
+PAUSE_MIN_S = 0.3
+
+PICTURE_COLUMNS = 400
+PICTURE_BINS = 128
+
+_TINY = 1e-20  # -200 dB: keeps logarithms finite
+
+_vad_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class SourceFigures:
+    """Figures of the decoded file, before any preprocessing.
+
+    Attributes:
+        sample_rate_hz: As the file has it.
+        channels: As the file has it.
+        samples: Per channel.
+        peak_dbfs: Largest magnitude of all channels; -inf is given as -200.
+        clipped_fraction: Share of samples (of all channels) that lie on flat tops; 0 to 1.
+        flat_top_runs: Number of places where three or more samples in a row share the top level.
+        hidden_clipping_dbfs: Level of the flat tops when they lie below full scale (gain was
+            lowered after clipping), else None.
+        over_fraction: Share of samples beyond full scale, as decoders of lossy files give them.
+        dc_offset: Largest mean of a channel, as magnitude; full scale is 1.
+        bandwidth_hz: Highest frequency with content: a sharp edge, or half the sample rate.
+        spectral_edge: Whether there is such an edge.
+        channel_correlation: Of the first two channels; None for mono or when one is silent.
+        channel_level_difference_db: Between the loudest and the quietest of them; None for mono.
+        psd_hz: Frequencies of `psd_db`, at most 128.
+        psd_db: Mean power density in dB relative to full scale squared per Hz.
+    """
+
+    sample_rate_hz: int
+    channels: int
+    samples: int
+    peak_dbfs: float
+    clipped_fraction: float
+    flat_top_runs: int
+    hidden_clipping_dbfs: float | None
+    over_fraction: float
+    dc_offset: float
+    bandwidth_hz: float
+    spectral_edge: bool
+    channel_correlation: float | None
+    channel_level_difference_db: float | None
+    psd_hz: tuple[float, ...]
+    psd_db: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One property of the recording.
+
+    Attributes:
+        code: Which property; see the module's table.
+        value: The figure, None where it cannot be told.
+        unit: `fraction`, `dbfs`, `db`, `hz`, `s`, `corr` or empty.
+        threshold: What the figure is held against, None where there is none.
+        verdict: `ok`, `warn`, `fail` or `unknown`.
+        remedy: A code for what to do; empty when there is nothing.
+    """
+
+    code: str
+    value: float | None
+    unit: str
+    threshold: float | None
+    verdict: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Enough to draw the recording without the audio.
+
+    Attributes:
+        column_s: Width of one envelope column.
+        envelope_min: Lowest sample per column, at most 400 columns.
+        envelope_max: Highest sample per column.
+        spectrum_hz: Band centres, 128 bands up to 8 kHz.
+        spectrum_db: Mean power density of each, dB relative to full scale squared per Hz.
+    """
+
+    column_s: float
+    envelope_min: tuple[float, ...]
+    envelope_max: tuple[float, ...]
+    spectrum_hz: tuple[float, ...]
+    spectrum_db: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The report on one recording.
+
+    Attributes:
+        verdict: `good`, `fair` (something warns) or `poor` (something fails); hints do not count.
+        checks: In the order of the module's table.
+        warnings: Codes, in the order of the checks.
+        speech: (start_s, end_s) of each stretch of speech, in order, not overlapping.
+        picture: For plots.
+        source: The figures of the file.
+    """
+
+    verdict: str
+    checks: tuple[Check, ...]
+    warnings: tuple[str, ...]
+    speech: tuple[tuple[float, float], ...]
+    picture: Picture
+    source: SourceFigures
+
+
+# --- the file as it is --------------------------------------------------------------------------
+
+
+class SourceMeter:
+    """Measures the decoded signal block by block, in memory that does not grow with its length."""
+
+    # Amplitudes are counted in steps of 16-bit PCM up to +-2.0; lossy decoders exceed full scale.
+    _STEP = 1 / 32768
+    _LEVELS = 65536
+
+    def __init__(self, sample_rate_hz: int, channels: int) -> None:
+        self._rate_hz = int(sample_rate_hz)
+        self._channels = int(channels)
+        self._samples = 0
+        self._peak = 0.0
+        self._over = 0
+        self._sum = np.zeros(channels)
+        self._product = np.zeros((min(channels, 2), min(channels, 2)))
+        # [channel, sign]: how many samples, and how many third-in-a-row samples, per level.
+        self._count = np.zeros((channels, 2, self._LEVELS + 1), dtype=np.int64)
+        self._flat = np.zeros((channels, 2, self._LEVELS + 1), dtype=np.int64)
+        self._last: NDArray[np.int32] = np.zeros((0, channels), dtype=np.int32)
+        # About 20 Hz per bin at any rate.
+        self._fft = int(2 ** round(np.log2(max(self._rate_hz, 64) / 20)))
+        self._window = np.hanning(self._fft + 1)[: self._fft].astype(np.float32)
+        self._power = np.zeros(self._fft // 2 + 1)
+        self._power_frames = 0
+        self._rest: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+
+    def update(self, block: np.ndarray) -> None:
+        """Take the next block.
+
+        Args:
+            block: float32 (n, channels), full scale is 1.0; values that are not finite count as 0.
+        """
+        x = np.asarray(block, dtype=np.float32)
+        x = x.reshape(-1, self._channels)
+        if not len(x):
+            return
+        if not np.isfinite(x).all():
+            x = np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+        self._samples += len(x)
+        self._peak = max(self._peak, float(x.max()), float(-x.min()))
+        self._over += int(np.count_nonzero(np.abs(x) > 1.0))
+        self._sum += x.sum(axis=0, dtype=np.float64)
+        pair = x[:, :2].astype(np.float64)
+        self._product += pair.T @ pair
+
+        levels = np.rint(np.clip(x, -2, 2) / self._STEP).astype(np.int32)
+        joined = np.concatenate([self._last, levels])
+        for channel in range(self._channels):
+            self._count_levels(channel, joined[:, channel], new=len(levels))
+        self._last = joined[-2:]
+
+        self._add_spectrum(x.mean(axis=1))
+
+    def _count_levels(self, channel: int, levels: NDArray[np.int32], new: int) -> None:
+        """Count levels of the `new` last samples; those before are the block's neighbours."""
+        fresh = levels[-new:]
+        signs = ((0, fresh[fresh > 0]), (1, -fresh[fresh < 0]))
+        for sign, magnitude in signs:
+            self._count[channel, sign] += np.bincount(magnitude, minlength=self._LEVELS + 1)
+        if len(levels) < 3:
+            return
+        # One step of tolerance: dither and rounding after a change of gain.
+        third = levels[2:]
+        flat = (np.abs(third - levels[1:-1]) <= 1) & (np.abs(third - levels[:-2]) <= 1)
+        runs = third[flat]
+        for sign, magnitude in ((0, runs[runs > 0]), (1, -runs[runs < 0])):
+            self._flat[channel, sign] += np.bincount(magnitude, minlength=self._LEVELS + 1)
+
+    def _add_spectrum(self, mono: NDArray[np.float32]) -> None:
+        joined = np.concatenate([self._rest, mono])
+        frames = len(joined) // self._fft
+        used = frames * self._fft
+        if frames:
+            spectrum = np.fft.rfft(joined[:used].reshape(frames, self._fft) * self._window)
+            self._power += (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
+            self._power_frames += frames
+        self._rest = joined[used:].copy()
+
+    def finish(self) -> SourceFigures:
+        """The figures of everything that was given."""
+        if not self._power_frames and len(self._rest):
+            # Shorter than one frame: padded, since a rough spectrum is better than none.
+            self._add_spectrum(np.zeros(self._fft - len(self._rest), dtype=np.float32))
+        clipped, runs, hidden = self._clipping()
+        bandwidth_hz, edge = self._bandwidth()
+        correlation, difference_db = self._compare_channels()
+        total = max(1, self._samples * self._channels)
+        psd_hz, psd_db = self._psd_summary()
+        return SourceFigures(
+            sample_rate_hz=self._rate_hz,
+            channels=self._channels,
+            samples=self._samples,
+            peak_dbfs=_db(self._peak**2),
+            clipped_fraction=clipped / total,
+            flat_top_runs=runs,
+            hidden_clipping_dbfs=hidden,
+            over_fraction=self._over / total,
+            dc_offset=float(np.abs(self._sum / max(1, self._samples)).max()),
+            bandwidth_hz=bandwidth_hz,
+            spectral_edge=edge,
+            channel_correlation=correlation,
+            channel_level_difference_db=difference_db,
+            psd_hz=psd_hz,
+            psd_db=psd_db,
+        )
+
+    def _clipping(self) -> tuple[int, int, float | None]:
+        """Samples on flat tops, places with three in a row, and the level if it is a hidden one.
+
+        A flat top piles samples up at one level. A smooth peak is a parabola: as many of its
+        samples lie within d of the top as between d and 4 d below it, so a pile-up well beyond
+        that is a flat top. It must also hold three samples in a row somewhere, which the single
+        full-scale sample of a peak-normalised file does not.
+        """
+        samples = runs = 0
+        hidden: float | None = None
+        for channel in range(self._channels):
+            for sign in range(2):
+                count, flat = self._count[channel, sign], self._flat[channel, sign]
+                used = np.flatnonzero(count)
+                if not len(used):
+                    continue
+                top = int(used[-1])
+                # The top itself, and the level with the most flat tops (a loud passage may
+                # follow a clipped one); the lowest quarter is left to quiet and silence.
+                floor = top // 4 + 64
+                candidates = [top]
+                if floor < top and flat[floor:].any():
+                    candidates.append(floor + int(flat[floor:].argmax()))
+                for level in candidates:
+                    d = max(2, level // 1000)
+                    piled = int(count[max(0, level - d) : level + d + 1].sum())
+                    below = int(count[max(0, level - 5 * d) : max(0, level - d)].sum())
+                    in_a_row = int(flat[max(0, level - d) : level + d + 1].sum())
+                    if in_a_row >= 1 and piled >= 5 and piled > 3 * below + 2:
+                        samples += piled
+                        runs += in_a_row
+                        # 0.5 dB: converters and decoders clip a little below full scale too.
+                        if level * self._STEP < 0.944:
+                            level_dbfs = _db((level * self._STEP) ** 2)
+                            hidden = level_dbfs if hidden is None else max(hidden, level_dbfs)
+                        break
+        return samples, runs, hidden
+
+    def _bandwidth(self) -> tuple[float, bool]:
+        """Highest frequency with content, and whether the spectrum ends there with an edge."""
+        nyquist = self._rate_hz / 2
+        bin_hz = self._rate_hz / self._fft
+        if not self._power_frames or not self._power.any():
+            return 0.0, False
+        smooth = max(1, round(100 / bin_hz))
+        power = ndimage.uniform_filter1d(self._power / self._power_frames, smooth, mode="nearest")
+        level_db = 10 * np.log10(np.maximum(power, power.max() * 1e-13))
+        above_from = round(300 / bin_hz)
+        # The highest level in all that lies 300 Hz or more above each frequency.
+        above = np.full(len(level_db), np.inf)
+        running = np.maximum.accumulate(level_db[::-1])[::-1]
+        above[: len(level_db) - above_from] = running[above_from:]
+        # The mean level in the 500 Hz below it.
+        width = max(1, round(500 / bin_hz))
+        total = np.concatenate([[0.0], np.cumsum(level_db)])
+        at = np.arange(len(level_db))
+        start = np.maximum(0, at - width)
+        below = (total[at + 1] - total[start]) / (at + 1 - start)
+        drop = below - above
+        drop[: round(1000 / bin_hz)] = -np.inf  # an edge under 1 kHz is a tone, not a band limit
+        drop[-max(2, round(100 / bin_hz)) :] = -np.inf
+        edges = np.flatnonzero(drop >= EDGE_DROP_DB)
+        if not len(edges):
+            return nyquist, False
+        best = int(edges[np.argmax(drop[edges])])
+        # From the pass band's level 10 dB down: the corner of any filter steep enough to be found.
+        inside = np.flatnonzero(level_db >= below[best] - 10)
+        return float(inside[-1] * bin_hz), True
+
+    def _compare_channels(self) -> tuple[float | None, float | None]:
+        if self._channels < 2 or not self._samples:
+            return None, None
+        mean = self._sum[:2] / self._samples
+        covariance = self._product / self._samples - np.outer(mean, mean)
+        power = np.maximum(np.diag(covariance), 0)
+        difference_db = abs(_db(float(power[0])) - _db(float(power[1])))
+        if power.min() <= 1e-12:
+            return None, difference_db
+        return float(covariance[0, 1] / np.sqrt(power[0] * power[1])), difference_db
+
+    def _psd_summary(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        if not self._power_frames:
+            return (), ()
+        density = self._power / self._power_frames
+        density = density * 2 / (self._rate_hz * float((self._window**2).sum()))
+        groups = np.array_split(density, min(PICTURE_BINS, len(density)))
+        edges = np.array_split(np.arange(len(density)) * self._rate_hz / self._fft, len(groups))
+        return (
+            tuple(round(float(g.mean()), 1) for g in edges),
+            tuple(round(_db(float(g.mean())), 1) for g in groups),
+        )
+
+
+# --- what the model hears -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Powers on the 8 ms grid; full scale squared, each (frames,) float32 unless said otherwise."""
+
+    total: NDArray[np.float32]  # without DC
+    low: NDArray[np.float32]  # 100-300 Hz
+    presence: NDArray[np.float32]  # 2-4 kHz
+    mean: FloatArray  # (129,): mean power per band
+    quiet_noise: float  # noise power by minimum statistics, median over the blocks
+    time_s: FloatArray  # centre of each frame
+
+
+def assess(
+    samples: np.ndarray,
+    source: SourceFigures,
+    *,
+    codec: str = "",
+    source_rate_hz: int,
+    duration_s: float,
+) -> Quality:
+    """Report on a recording.
+
+    Never raises on odd audio (silence, constants, 25 ms): what cannot be told is `unknown`.
+
+    Args:
+        samples: float32 (n,), mono, 16 kHz: what the model hears.
+        source: What `SourceMeter` found in the file.
+        codec: Name of the codec as the decoder gives it (`mp3`, `pcm_mulaw`, `ULAW`), or empty.
+        source_rate_hz: Sample rate of the file.
+        duration_s: Duration of the file.
+    """
+    x = np.ascontiguousarray(samples, dtype=np.float32).reshape(-1)
+    if not np.isfinite(x).all():
+        x = np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+    frames = _analyse(x)
+    probability = speech_probability(x)
+    speech = speech_segments(probability, len(x) / RATE_HZ)
+
+    in_speech = _inside(frames.time_s, speech)
+    window = np.minimum((frames.time_s / VAD_WINDOW_S).astype(int), max(0, len(probability) - 1))
+    if len(probability):
+        pause = (ndimage.maximum_filter1d(probability, 5, mode="nearest") < VAD_PAUSE)[window]
+    else:
+        pause = np.zeros(len(frames.total), dtype=bool)
+    noise, speech_power = _noise_and_speech(frames, in_speech, pause)
+
+    checks: list[Check] = []
+    warnings: list[str] = []
+
+    def add(
+        code: str,
+        value: float | None,
+        unit: str,
+        threshold: float | None,
+        verdict: str,
+        remedy: str,
+        warning: str,
+    ) -> None:
+        raised = verdict in ("warn", "fail")
+        checks.append(
+            Check(
+                code=code,
+                value=None if value is None else float(value),
+                unit=unit,
+                threshold=threshold,
+                verdict=verdict,
+                # A verdict of "ok" may carry a tip; "unknown" has nothing to remedy.
+                remedy="" if verdict == "unknown" else remedy,
+            )
+        )
+        if raised:
+            warnings.append(warning)
+
+    _check_clipping(add, source)
+    _check_spectrum(add, source, codec, source_rate_hz, frames, in_speech, pause)
+    _check_levels(add, noise, speech_power)
+    _check_speech(add, x, speech, bool(len(probability)), noise, speech_power)
+    _check_file(add, source, codec, source_rate_hz, duration_s)
+
+    counted = {c.verdict for c in checks if c.code not in ADVISORY}
+    verdict = "poor" if "fail" in counted else "fair" if "warn" in counted else "good"
+    return Quality(
+        verdict=verdict,
+        checks=tuple(checks),
+        warnings=tuple(warnings),
+        speech=speech,
+        picture=_picture(x, frames),
+        source=source,
+    )
+
+
+def _check_clipping(add: Any, source: SourceFigures) -> None:
+    share = source.clipped_fraction
+    verdict = "fail" if share >= CLIPPED_FAIL else "warn" if share >= CLIPPED_WARN else "ok"
+    remedy = "" if verdict == "ok" else "lower_gain"
+    add("clipping", share, "fraction", CLIPPED_WARN, verdict, remedy, "clipping")
+    level = source.hidden_clipping_dbfs
+    hidden = level is not None and verdict != "ok"
+    add(
+        "clipping_hidden",
+        level,
+        "dbfs",
+        None,
+        "warn" if hidden else "ok",
+        "undo_gain_at_source" if hidden else "",
+        "clipping_hidden",
+    )
+
+
+def _check_spectrum(
+    add: Any,
+    source: SourceFigures,
+    codec: str,
+    source_rate_hz: int,
+    frames: _Frames,
+    in_speech: NDArray[np.bool_],
+    pause: NDArray[np.bool_],
+) -> None:
+    # Above 8 kHz the model hears nothing, whatever the file holds.
+    band_hz = min(source.bandwidth_hz, RATE_HZ / 2)
+    warning, remedy = "bandwidth_narrow", "use_wider_band"
+    if band_hz <= BANDWIDTH_TELEPHONE_HZ:
+        warning = "bandwidth_telephone"
+        if source_rate_hz >= RATE_HZ:
+            # An 8 kHz recording in a bigger file: the lost band cannot come back.
+            warning, remedy = "bandwidth_upsampled", "use_original_recording"
+    elif any(name in codec.lower() for name in LOSSY_CODECS):
+        warning, remedy = "bandwidth_lossy", "use_higher_bitrate"
+    if not band_hz:
+        verdict = "unknown"
+    elif band_hz >= BANDWIDTH_FULL_HZ:
+        verdict, remedy = "ok", ""
+    else:
+        verdict = "warn" if band_hz >= BANDWIDTH_FAIL_HZ else "fail"
+    add("bandwidth", band_hz or None, "hz", BANDWIDTH_FULL_HZ, verdict, remedy, warning)
+
+    speech_total = float(frames.total[in_speech].mean()) if in_speech.any() else 0.0
+    for code, band, limit, remedy in (
+        ("low_band", frames.low, LOW_BAND_WEAK_DB, "check_low_cut"),
+        ("presence_band", frames.presence, PRESENCE_BAND_WEAK_DB, "uncover_microphone"),
+    ):
+        if speech_total <= 0:
+            add(code, None, "db", limit, "unknown", "", "")
+            continue
+        value = _db(float(band[in_speech].mean()) / speech_total)
+        weak = value < limit
+        add(
+            code,
+            value,
+            "db",
+            limit,
+            "warn" if weak else "ok",
+            remedy if weak else "",
+            f"{code}_weak",
+        )
+
+    share: float | None = None
+    if in_speech.any() and pause.sum() * HOP / RATE_HZ >= PAUSE_MIN_S:
+        # The median: a dropout may also fall into a pause.
+        lost = np.zeros(int(in_speech.sum()), dtype=bool)
+        for band in (frames.low, frames.presence):
+            smooth = ndimage.uniform_filter1d(band, SMOOTH_FRAMES, mode="nearest")
+            floor = float(np.median(smooth[pause])) * 10 ** (-DROPOUT_BELOW_NOISE_DB / 10)
+            lost |= smooth[in_speech] < floor
+        share = float(lost.mean())
+    if share is None:
+        verdict = "unknown"
+    else:
+        verdict = "fail" if share >= DROPOUT_FAIL else "warn" if share >= DROPOUT_WARN else "ok"
+    remedy = "" if verdict == "ok" else "check_connection"
+    add("dropouts", share, "fraction", DROPOUT_WARN, verdict, remedy, "dropouts")
+
+
+def _check_levels(add: Any, noise: float | None, speech_power: float | None) -> None:
+    if noise is None or speech_power is None:
+        add("snr", None, "db", SNR_TARGET_DB, "unknown", "", "")
+    else:
+        snr_db = min(SNR_CEILING_DB, _db(speech_power / max(noise, _TINY)))
+        if snr_db < SNR_UNSTABLE_DB:
+            add("snr", snr_db, "db", SNR_TARGET_DB, "fail", "quieter_place", "snr_unstable")
+        else:
+            low = snr_db < SNR_TARGET_DB
+            verdict, remedy = ("warn", "quieter_place") if low else ("ok", "")
+            add("snr", snr_db, "db", SNR_TARGET_DB, verdict, remedy, "snr_low")
+    if speech_power is None:
+        add("level", None, "dbfs", LEVEL_LOW_DBFS, "unknown", "", "")
+    else:
+        level_dbfs = _db(speech_power)
+        low = level_dbfs < LEVEL_LOW_DBFS
+        verdict, remedy = ("warn", "move_closer") if low else ("ok", "")
+        add("level", level_dbfs, "dbfs", LEVEL_LOW_DBFS, verdict, remedy, "level_low")
+
+
+def _check_speech(
+    add: Any,
+    x: NDArray[np.float32],
+    speech: tuple[tuple[float, float], ...],
+    vad_known: bool,
+    noise: float | None,
+    speech_power: float | None,
+) -> None:
+    length_s = len(x) / RATE_HZ
+    if not vad_known:
+        for code, unit, threshold in (
+            ("speech_present", "s", SPEECH_SHORT_S),
+            ("speech_share", "fraction", SPEECH_SHARE_LOW),
+            ("leading_silence", "s", MARGIN_S),
+            ("trailing_silence", "s", MARGIN_S),
+            ("onset", "db", EDGE_NEAR_SPEECH_DB),
+            ("offset", "db", EDGE_NEAR_SPEECH_DB),
+        ):
+            add(code, None, unit, threshold, "unknown", "", "")
+        return
+
+    speech_s = sum(end - start for start, end in speech)
+    if not speech:
+        add("speech_present", 0.0, "s", SPEECH_SHORT_S, "fail", "speak", "speech_missing")
+    else:
+        short = speech_s < SPEECH_SHORT_S
+        verdict, remedy = ("warn", "record_longer") if short else ("ok", "")
+        add("speech_present", speech_s, "s", SPEECH_SHORT_S, verdict, remedy, "speech_short")
+    share = speech_s / length_s if length_s else 0.0
+    # Without any speech the check above has said it.
+    low = bool(speech) and share < SPEECH_SHARE_LOW
+    verdict, remedy = ("warn", "trim_silence") if low else ("ok", "")
+    if not speech:
+        verdict = "unknown"
+    add("speech_share", share, "fraction", SPEECH_SHARE_LOW, verdict, remedy, "speech_share_low")
+
+    margins = (speech[0][0], length_s - speech[-1][1]) if speech else (None, None)
+    for code, margin in zip(("leading_silence", "trailing_silence"), margins, strict=True):
+        if margin is None:
+            add(code, None, "s", MARGIN_S, "unknown", "", "")
+            continue
+        short = margin < MARGIN_S - VAD_WINDOW_S
+        verdict, remedy = ("warn", "keep_300_ms") if short else ("ok", "")
+        add(code, max(0.0, margin), "s", MARGIN_S, verdict, remedy, f"{code}_short")
+
+    edge = max(1, round(EDGE_S * RATE_HZ))
+    sides = (("onset", x[:edge], 0, "start_earlier"), ("offset", x[-edge:], 1, "stop_later"))
+    for code, part, side, remedy in sides:
+        margin = margins[side]
+        if margin is None or speech_power is None or not len(part):
+            add(code, None, "db", EDGE_NEAR_SPEECH_DB, "unknown", "", "")
+            continue
+        power = float(np.var(part, dtype=np.float64))
+        value = _db(power / speech_power)
+        above_noise_db = _db(power / max(noise or 0.0, _TINY))
+        cut = (
+            value > EDGE_NEAR_SPEECH_DB
+            and above_noise_db > EDGE_ABOVE_NOISE_DB
+            # A bump on the table before a pause is no speech; silero needs up to 0.1 s to be sure.
+            and margin <= 0.1
+        )
+        verdict, remedy = ("warn", remedy) if cut else ("ok", "")
+        add(code, value, "db", EDGE_NEAR_SPEECH_DB, verdict, remedy, f"{code}_cut")
+
+
+def _check_file(
+    add: Any, source: SourceFigures, codec: str, source_rate_hz: int, duration_s: float
+) -> None:
+    if duration_s < DURATION_ADVISED_S[0]:
+        add("duration", duration_s, "s", DURATION_ADVISED_S[0], "warn", "record_longer",
+            "duration_short")  # fmt: skip
+    elif duration_s > DURATION_ADVISED_S[1]:
+        add("duration", duration_s, "s", DURATION_ADVISED_S[1], "warn", "split_by_sentence",
+            "duration_long")  # fmt: skip
+    else:
+        best = DURATION_BEST_S[0] <= duration_s <= DURATION_BEST_S[1]
+        tip = "" if best else "aim_for_3_to_8_s"
+        add("duration", duration_s, "s", DURATION_ADVISED_S[1], "ok", tip, "")
+
+    off = source.dc_offset > DC_OFFSET_WARN
+    verdict, remedy = ("warn", "remove_dc") if off else ("ok", "")
+    add("dc_offset", source.dc_offset, "fraction", DC_OFFSET_WARN, verdict, remedy, "dc_offset")
+
+    if source.channels >= 2:
+        correlation = source.channel_correlation
+        silent = (source.channel_level_difference_db or 0.0) > CHANNEL_SILENT_DB
+        if correlation is None or silent:
+            # One channel is empty: the mix is the other one, only quieter.
+            add("channels", correlation, "corr", CHANNELS_DIFFER_CORR, "ok", "", "")
+        elif correlation < CHANNELS_OPPOSED_CORR:
+            add("channels", correlation, "corr", CHANNELS_OPPOSED_CORR, "warn",
+                "fix_channel_polarity", "channels_opposed")  # fmt: skip
+        else:
+            differ = correlation < CHANNELS_DIFFER_CORR
+            verdict, remedy = ("warn", "split_channels") if differ else ("ok", "")
+            add("channels", correlation, "corr", CHANNELS_DIFFER_CORR, verdict, remedy,
+                "channels_differ")  # fmt: skip
+
+    name = codec.lower().replace("_", "").replace("-", "").replace(".", "")
+    if any(c in name for c in TELEPHONE_CODECS):
+        add("codec", None, "", None, "warn", "use_lossless", "codec_telephone")
+    else:
+        lossy = any(c in name for c in LOSSY_CODECS)
+        add("codec", None, "", None, "ok" if name else "unknown", "use_lossless" if lossy else "",
+            "")  # fmt: skip
+    up = source_rate_hz < RATE_HZ
+    verdict, remedy = ("warn", "use_wider_band") if up else ("ok", "")
+    add("resampling", float(source_rate_hz), "hz", float(RATE_HZ), verdict, remedy, "resampled_up")
+
+
+def _analyse(x: NDArray[np.float32]) -> _Frames:
+    """Powers on the 8 ms grid, in blocks of 30 s so that the spectra of an hour never coexist."""
+    if len(x) < FFT:
+        x = np.pad(x, (0, FFT - len(x)))
+    n = 1 + (len(x) - FFT) // HOP
+    window = np.hanning(FFT + 1)[:FFT].astype(np.float32)
+    # Parseval with the window's energy: the sum over the bands is the mean square of the signal.
+    scale = np.float32(2.0 / (FFT * float((window**2).sum())))
+    low_bins = slice(round(125 / BIN_HZ), round(250 / BIN_HZ) + 1)
+    presence_bins = slice(round(2000 / BIN_HZ), round(4000 / BIN_HZ) + 1)
+    total, low, presence = (np.zeros(n, dtype=np.float32) for _ in range(3))
+    mean = np.zeros(FFT // 2 + 1)
+    noises = []
+    views = np.lib.stride_tricks.sliding_window_view(x, FFT)[::HOP]
+    for start in range(0, n, BLOCK_FRAMES):
+        block = slice(start, min(n, start + BLOCK_FRAMES))
+        spectrum = np.fft.rfft(views[block] * window)
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) * scale
+        mean += power.sum(axis=0, dtype=np.float64)
+        low[block] = power[:, low_bins].sum(axis=1)
+        presence[block] = power[:, presence_bins].sum(axis=1)
+        total[block] = power[:, 1:].sum(axis=1)
+        # A last block of a few frames has no quantile to speak of.
+        if len(power) >= 4 * SMOOTH_FRAMES:
+            smooth = ndimage.uniform_filter1d(power[:, 1:], SMOOTH_FRAMES, axis=0)
+            smooth = smooth[SMOOTH_FRAMES // 2 : -(SMOOTH_FRAMES // 2)]
+            smooth = ndimage.uniform_filter1d(smooth, SMOOTH_BINS, axis=1)
+            floor = np.quantile(smooth, NOISE_QUANTILE, axis=0)
+            noises.append(float(floor.sum()) / NOISE_QUANTILE_RATIO)
+    return _Frames(
+        total=total,
+        low=low,
+        presence=presence,
+        mean=mean / n,
+        quiet_noise=float(np.median(noises)) if noises else float("nan"),
+        time_s=(np.arange(n) * HOP + FFT / 2) / RATE_HZ,
+    )
+
+
+def _noise_and_speech(
+    frames: _Frames, in_speech: NDArray[np.bool_], pause: NDArray[np.bool_]
+) -> tuple[float | None, float | None]:
+    """Power of the noise and of the speech alone, full scale squared; None where unknown.
+
+    Two estimates of the noise: its mean over the pauses, exact where there are any; and minimum
+    statistics, which need none. Speech taken for pause makes the first too high, speech without
+    closures makes the second too high, nothing makes either much too low: the lower one counts.
+    """
+    if not in_speech.any():
+        return None, None
+    estimates = [frames.quiet_noise] if np.isfinite(frames.quiet_noise) else []
+    if pause.sum() * HOP / RATE_HZ >= PAUSE_MIN_S:
+        estimates.append(float(frames.total[pause].mean()))
+    both = float(frames.total[in_speech].mean())
+    if not estimates or both <= _TINY:
+        return None, both if both > _TINY else None
+    noise = max(min(estimates), _TINY)
+    # At -10 dB and below the difference is noise itself: the floor keeps the figure finite.
+    return noise, max(both - noise, 0.1 * noise)
+
+
+def _inside(time_s: FloatArray, segments: tuple[tuple[float, float], ...]) -> NDArray[np.bool_]:
+    """Which of the rising times lie in the rising, disjoint segments."""
+    if not segments:
+        return np.zeros(len(time_s), dtype=bool)
+    bounds = np.array(segments).reshape(-1)
+    inside: NDArray[np.bool_] = np.searchsorted(bounds, time_s, side="right") % 2 == 1
+    return inside
+
+
+def _picture(x: NDArray[np.float32], frames: _Frames) -> Picture:
+    columns = min(PICTURE_COLUMNS, len(x))
+    width = max(1, -(-len(x) // max(1, columns)))
+    starts = np.arange(0, len(x), width)
+    lowest = np.minimum.reduceat(x, starts) if len(x) else np.zeros(0)
+    highest = np.maximum.reduceat(x, starts) if len(x) else np.zeros(0)
+    density = frames.mean[1:] / BIN_HZ
+    return Picture(
+        column_s=width / RATE_HZ,
+        envelope_min=tuple(round(float(v), 4) for v in lowest),
+        envelope_max=tuple(round(float(v), 4) for v in highest),
+        spectrum_hz=tuple(float(i * BIN_HZ) for i in range(1, FFT // 2 + 1)),
+        spectrum_db=tuple(round(_db(float(p)), 1) for p in density),
+    )
+
+
+def _db(power: float) -> float:
+    return float(10 * np.log10(max(power, _TINY)))
+
+
+# --- speech activity ----------------------------------------------------------------------------
+
+
+@functools.cache
+def _vad_session() -> Any | None:
+    """The silero-vad model, or None where package or runtime are missing; call under `_vad_lock`.
+
+    The package is found without being imported: its import pulls in torch.
+    """
+    try:
+        import onnxruntime
+
+        spec = importlib.util.find_spec("silero_vad")
+        folders = list(spec.submodule_search_locations or []) if spec else []
+        # The variant that takes a whole sequence of windows per call.
+        path = Path(folders[0]) / "data" / "silero_vad_16k_sequence.onnx"
+        options = onnxruntime.SessionOptions()
+        # One thread: the emotion model owns the cores.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception:
+        # A broken optional part must not cost the recognition: the checks say "unknown".
+        return None
+
+
+def speech_probability(samples: np.ndarray) -> NDArray[np.float32]:
+    """Probability of speech per 32 ms window, by silero-vad (MIT licence).
+
+    Args:
+        samples: float32 (n,), mono, 16 kHz, finite.
+
+    Returns:
+        float32 (ceil(n / 512),), 0 to 1; empty where there is no model or no audio.
+    """
+    with _vad_lock:
+        session = _vad_session()
+    n = -(-len(samples) // VAD_WINDOW)
+    if session is None or not n:
+        return np.zeros(0, dtype=np.float32)
+    # Scores of emotions do not depend on gain, so neither may the gate; silero does (it misses
+    # speech at -60 dBFS). The loud windows are brought to -20 dBFS, by 60 dB at most.
+    whole = samples[: len(samples) // VAD_WINDOW * VAD_WINDOW].reshape(-1, VAD_WINDOW)
+    if not len(whole):
+        whole = samples.reshape(1, -1)
+    mean = whole.mean(axis=1, keepdims=True)
+    rms = np.sqrt(np.maximum(((whole - mean) ** 2).mean(axis=1), 0))
+    loud = float(np.quantile(rms, 0.95))
+    gain = np.float32(min(1000.0, 0.1 / max(loud, 1e-9)))
+    offset = np.float32(samples.mean(dtype=np.float64))
+
+    hidden = np.zeros((1, 1, 128), dtype=np.float32)
+    cell = np.zeros((1, 1, 128), dtype=np.float32)
+    out = []
+    for first in range(0, n, VAD_BLOCK_WINDOWS):
+        windows = min(VAD_BLOCK_WINDOWS, n - first)
+        block = np.zeros(VAD_CONTEXT + windows * VAD_WINDOW, dtype=np.float32)
+        begin = first * VAD_WINDOW - VAD_CONTEXT
+        part = samples[max(0, begin) : first * VAD_WINDOW + windows * VAD_WINDOW]
+        at = max(0, -begin)
+        block[at : at + len(part)] = (part - offset) * gain
+        views = np.lib.stride_tricks.sliding_window_view(block, VAD_CONTEXT + VAD_WINDOW)
+        values, hidden, cell = session.run(
+            None, {"input": np.ascontiguousarray(views[::VAD_WINDOW]), "h": hidden, "c": cell}
+        )
+        out.append(values.reshape(-1))
+    return np.concatenate(out)
+
+
+def speech_segments(probability: np.ndarray, length_s: float) -> tuple[tuple[float, float], ...]:
+    """Stretches of speech from the probability per window.
+
+    On from 0.5, off under 0.35; pauses up to 0.2 s are bridged (the hangover of ITU-T P.56),
+    what is then shorter than 0.09 s is dropped, and 30 ms are added at both sides.
+
+    Args:
+        probability: (windows,), one per 32 ms.
+        length_s: Length of the audio; no segment reaches beyond it.
+    """
+    if not len(probability):
+        return ()
+    # Hysteresis without a loop: a stretch over the lower threshold that touches the upper one.
+    labels, found = ndimage.label(probability >= VAD_OFF)
+    if not found:
+        return ()
+    peak = ndimage.maximum(probability, labels, np.arange(1, found + 1))
+    active = np.isin(labels, np.flatnonzero(np.asarray(peak) >= VAD_ON) + 1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
+    merged: list[list[float]] = []
+    for start, end in edges.reshape(-1, 2) * VAD_WINDOW_S:
+        if merged and start - merged[-1][1] <= VAD_HANGOVER_S:
+            merged[-1][1] = float(end)
+        else:
+            merged.append([float(start), float(end)])
+    kept = [(a, b) for a, b in merged if b - a >= VAD_MIN_SPEECH_S]
+    # Pads cannot meet: 2 * 30 ms is less than the 0.2 s that separate two stretches.
+    return tuple((max(0.0, a - VAD_PAD_S), min(length_s, b + VAD_PAD_S)) for a, b in kept)
