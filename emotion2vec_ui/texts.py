@@ -231,4 +231,225 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "error.not_found": ("找不到 {name}。", "There is no {name}."),
     "error.not_found.hint": ("它可能已被删除。", "It may have been removed."),
+    # --- reading of the scores ------------------------------------------------------------------
+    "list.join": ("、", " and "),
+    "band.high": ("高", "High"),
+    "band.medium": ("中", "Medium"),
+    "band.low": ("低", "Low"),
+    "band.unreliable": ("不可靠", "Unreliable"),
+    "advice.use": ("结果可以直接使用。", "The result can be used as it is."),
+    "advice.check_context": (
+        "结果基本可信，请结合上下文判断。",
+        "The result is plausible; check it against the context.",
+    ),
+    "advice.check_audio": (
+        "把握不大：请检查录音质量，或重新录制。",
+        "The model is not sure: check the recording, or record it again.",
+    ),
+    "advice.record_again": (
+        "结果不可靠，请重新录制：3-8 秒、一句情感明确的话。",
+        "Do not rely on this result. Record again: 3 to 8 seconds, one sentence with one clear emotion.",
+    ),
+    "advice.improve_audio_first": (
+        "得分虽高，但录音质量差：请先改善录音，再采信结果。",
+        "The score is high but the recording is poor: improve the recording before you believe it.",
+    ),
+    "advice.confirm_with_large_model": (
+        "内置小模型比较确定；用于业务决策前，请用 emotion2vec_plus_large 复核。",
+        "The small built-in model is fairly sure; confirm it with emotion2vec_plus_large before anything depends on it.",
+    ),
+    "advice.no_emotion_recognised": (
+        "没有识别出情感：可能不是语音，或语音不清楚。",
+        "No emotion was recognised: this may not be speech, or not clear enough.",
+    ),
+    "advice.outside_the_list": (
+        "情感不在所列的七种之中（例如无聊、困惑）。",
+        "The emotion is none of the seven listed ones (boredom or confusion, for example).",
+    ),
+    "shape.single": (
+        "单一情感：{leader}（{percent}）。",
+        "One emotion stands out: {leader} ({percent}).",
+    ),
+    "shape.double": (
+        "两种情感并存，以{leader}为先（{percent}）。",
+        "Two emotions stand side by side, {leader} first ({percent}).",
+    ),
+    "shape.flat": (
+        "得分几乎平均分布，没有任何情感突出。",
+        "The scores are spread almost evenly: no emotion stands out.",
+    ),
+    "shape.graded": ("以{leader}为主（{percent}）。", "{leader} leads ({percent})."),
+    "mixture.with": ("{leader}，兼有{beside}。", " {leader} with {beside}."),
+    "mixture.dissatisfaction_under_calm": (
+        "愤怒与中性并存：表面平静，内心强烈不满。",
+        " Angry and neutral together: strong dissatisfaction under a calm surface.",
+    ),
+    "caveat.compact_model": (
+        "由内置小模型回答：它只学过三种语言的表演语音，准确率远低于 emotion2vec_plus_large。",
+        "The small built-in model answered: it has learned from actors in three languages only and is far less accurate than emotion2vec_plus_large.",
+    ),
+    "caveat.flat_distribution": (
+        "得分接近平均，等于没有判断。",
+        "The scores are nearly even, which is no judgement at all.",
+    ),
+    "caveat.near_tie": (
+        "前两名得分接近，再录一遍可能互换。",
+        "The first two are close: another take may swap them.",
+    ),
+    "warning.truncated": (
+        "文件不完整：文件头声明的内容多于实际内容，只识别了读到的部分。",
+        "The file is cut off: its header promises more than it holds; only what is there was recognised.",
+    ),
+    "note.model_load_slow": (
+        "提示：模型加载超过 {limit:g} 秒，请检查 GPU 与磁盘。",
+        "Note: loading the model took over {limit:g} s; look at the GPU and the disk.",
+    ),
+    "note.inference_slow": (
+        "提示：推理超过 {limit:.0f} 秒，请检查内存或显存是否不足。",
+        "Note: inference took over {limit:.0f} s; look at the memory of the GPU or machine.",
+    ),
+    "note.downsampled": (
+        "提示：由 {value:.0f} Hz 重采样，{limit:.0f} Hz 以上的内容已舍去（模型听不到）。",
+        "Note: resampled from {value:.0f} Hz; what lay above {limit:.0f} Hz was dropped (the model does not hear it).",
+    ),
+    "note.upsampled": (
+        "提示：原采样率只有 {value:.0f} Hz，{limit:.0f} Hz 以上没有内容，准确率会下降。",
+        "Note: the file has only {value:.0f} Hz; there is nothing above {limit:.0f} Hz, which costs accuracy.",
+    ),
+    # --- quality of the recording: what each warning says -----------------------------------------
+    "quality.clipping": (
+        "削波：录音电平过高，波峰被截平。",
+        "Clipped: the level was too high and the peaks are cut off.",
+    ),
+    "quality.clipping_hidden": (
+        "削波后又被调低：波峰仍是平的。",
+        "Clipped and turned down later: the peaks are flat below full scale.",
+    ),
+    "quality.bandwidth_telephone": (
+        "电话频带（4 kHz 以下）：部分情感线索已丢失。",
+        "Telephone band (below 4 kHz): some of what carries emotion is gone.",
+    ),
+    "quality.bandwidth_upsampled": (
+        "由较低采样率升频而来：高频没有内容。",
+        "Resampled up from a lower rate: the high band is empty.",
+    ),
+    "quality.bandwidth_lossy": (
+        "高频被有损压缩切除（低码率 MP3 等）。",
+        "The high band was cut off by lossy compression (a low-bitrate MP3, for example).",
+    ),
+    "quality.bandwidth_narrow": ("有效频带偏窄。", "The effective bandwidth is narrow."),
+    "quality.low_band_weak": (
+        "100-300 Hz 能量偏弱：音高线索不足。",
+        "Little energy at 100-300 Hz, where the pitch of the voice lies.",
+    ),
+    "quality.presence_band_weak": (
+        "2-4 kHz 能量偏弱：声音发闷。",
+        "Little energy at 2-4 kHz: the voice sounds muffled.",
+    ),
+    "quality.dropouts": ("有断续：部分语音缺失。", "Dropouts: parts of the speech are missing."),
+    "quality.snr_low": (
+        "信噪比低于 20 dB：背景噪声偏大。",
+        "The signal-to-noise ratio is below 20 dB: there is much background noise.",
+    ),
+    "quality.snr_unstable": (
+        "信噪比低于 10 dB：结果不稳定，容易偏向中性。",
+        "The signal-to-noise ratio is below 10 dB: results are unstable and drift to neutral.",
+    ),
+    "quality.level_low": ("音量很低。", "The recording is very quiet."),
+    "quality.speech_missing": ("没有检测到语音。", "No speech was found."),
+    "quality.speech_short": ("语音不足半秒。", "There is less than half a second of speech."),
+    "quality.speech_share_low": ("大部分是静音或噪声。", "Most of it is silence or noise."),
+    "quality.leading_silence_short": (
+        "开头留白不足 0.3 秒。",
+        "Less than 0.3 s is kept before the speech.",
+    ),
+    "quality.trailing_silence_short": (
+        "结尾留白不足 0.3 秒。",
+        "Less than 0.3 s is kept after the speech.",
+    ),
+    "quality.onset_cut": ("开头可能被截断。", "The beginning seems to be cut off."),
+    "quality.offset_cut": ("结尾可能被截断。", "The end seems to be cut off."),
+    "quality.duration_short": ("时长偏短，建议 3-8 秒。", "It is short; 3 to 8 seconds are best."),
+    "quality.duration_long": (
+        "时长偏长：一个整体标签难以概括，请用帧级粒度查看变化。",
+        "It is long for a single label; look at it with frame granularity.",
+    ),
+    "quality.dc_offset": ("存在直流偏移。", "There is a DC offset."),
+    "quality.channels_opposed": (
+        "两个声道相位相反，混成单声道会互相抵消。",
+        "The two channels have opposite phase and cancel each other in mono.",
+    ),
+    "quality.channels_differ": (
+        "两个声道内容不同（可能是双方通话），建议分开识别。",
+        "The two channels hold different sounds (two parties of a call, perhaps): recognise each by itself.",
+    ),
+    "quality.codec_telephone": ("电话编码（如 G.711）。", "A telephone codec (such as G.711)."),
+    "quality.resampled_up": ("采样率低于 16 kHz。", "The sample rate is below 16 kHz."),
+    # --- its checks: names ------------------------------------------------------------------------
+    "check.clipping": ("削波", "Clipping"),
+    "check.clipping_hidden": ("隐藏削波", "Hidden clipping"),
+    "check.bandwidth": ("有效带宽", "Bandwidth"),
+    "check.low_band": ("低频 100-300 Hz", "Low band 100-300 Hz"),
+    "check.presence_band": ("中高频 2-4 kHz", "Presence 2-4 kHz"),
+    "check.dropouts": ("断续", "Dropouts"),
+    "check.snr": ("信噪比", "Signal-to-noise ratio"),
+    "check.level": ("音量", "Level"),
+    "check.speech_present": ("语音时长", "Speech found"),
+    "check.speech_share": ("语音占比", "Share of speech"),
+    "check.leading_silence": ("开头留白", "Silence before"),
+    "check.trailing_silence": ("结尾留白", "Silence after"),
+    "check.onset": ("开头完整", "Onset"),
+    "check.offset": ("结尾完整", "Ending"),
+    "check.duration": ("时长", "Duration"),
+    "check.dc_offset": ("直流偏移", "DC offset"),
+    "check.channels": ("声道相关", "Channels"),
+    "check.codec": ("编码", "Codec"),
+    "check.resampling": ("采样率", "Sample rate"),
+    # --- its remedies -----------------------------------------------------------------------------
+    "remedy.lower_gain": ("调低录音增益后重录。", "Record again with less gain."),
+    "remedy.undo_gain_at_source": (
+        "从原始录音开始处理，避免先削波再调低。",
+        "Go back to the source: lower the gain there.",
+    ),
+    "remedy.use_original_recording": (
+        "请使用未升频的原始文件。",
+        "Use the original file, not the one resampled up.",
+    ),
+    "remedy.use_wider_band": (
+        "请用宽带（16 kHz 或以上）录音。",
+        "Record wideband, at 16 kHz or more.",
+    ),
+    "remedy.use_higher_bitrate": (
+        "请提高码率，或使用 WAV/FLAC。",
+        "Use a higher bitrate, or WAV or FLAC.",
+    ),
+    "remedy.check_low_cut": (
+        "关闭麦克风的低切滤波。",
+        "Switch the microphone's low-cut filter off.",
+    ),
+    "remedy.uncover_microphone": (
+        "检查麦克风是否被遮挡。",
+        "See that nothing covers the microphone.",
+    ),
+    "remedy.check_connection": (
+        "检查网络或无线连接。",
+        "Check the network or wireless connection.",
+    ),
+    "remedy.quieter_place": ("换一个安静的地方。", "Record in a quieter place."),
+    "remedy.move_closer": ("靠近麦克风，约 15 厘米。", "Move closer: about 15 cm."),
+    "remedy.speak": ("请对着麦克风说话。", "Speak into the microphone."),
+    "remedy.trim_silence": ("剪去多余的静音。", "Cut the silence away."),
+    "remedy.keep_300_ms": ("前后各留 0.3 秒。", "Keep 0.3 s at both ends."),
+    "remedy.start_earlier": ("早一点开始录音。", "Start recording earlier."),
+    "remedy.stop_later": ("晚一点停止录音。", "Stop recording later."),
+    "remedy.record_longer": ("录长一些。", "Record a little longer."),
+    "remedy.aim_for_3_to_8_s": ("以 3-8 秒为宜。", "Aim for 3 to 8 seconds."),
+    "remedy.split_by_sentence": ("按句切分后逐句识别。", "Split it by sentence."),
+    "remedy.remove_dc": (
+        "检查声卡，或去除直流分量。",
+        "Check the sound card, or remove the offset.",
+    ),
+    "remedy.fix_channel_polarity": ("将一个声道反相。", "Invert one channel."),
+    "remedy.split_channels": ("将声道拆开分别识别。", "Split the channels."),
+    "remedy.use_lossless": ("尽量使用无损格式。", "Use a lossless format where you can."),
 }
