@@ -6,6 +6,7 @@ each code has its words. Placeholders are `str.format` fields named after the fa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 LANGUAGES = ("zh", "en")
@@ -18,7 +19,26 @@ def text(key: str, lang: str, **facts: Any) -> str:
         KeyError: there is no such text, or a fact it names is missing: a bug, found by tests.
     """
     zh, en = TEXTS[key]
-    return (zh if lang == "zh" else en).format(**facts)
+    words = {
+        name: text(fact.key, lang, **fact.facts) if isinstance(fact, Phrase) else fact
+        for name, fact in facts.items()
+    }
+    return (zh if lang == "zh" else en).format(**words)
+
+
+@dataclass(frozen=True, init=False)
+class Phrase:
+    """A fact that is itself a text: put into another text, it is in that text's language."""
+
+    key: str
+    facts: dict[str, Any]
+
+    def __init__(self, key: str, **facts: Any) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "facts", facts)
+
+    def __str__(self) -> str:
+        return text(self.key, "en", **self.facts)
 
 
 def negotiate(accept_language: str, default: str = "en") -> str:
@@ -48,6 +68,35 @@ TEXTS: dict[str, tuple[str, str]] = {
     "emotion.sad": ("悲伤", "Sad"),
     "emotion.surprised": ("惊讶", "Surprised"),
     "emotion.unknown": ("未知", "Unknown"),
+    # --- what is wrong with a model's files, a device or a download: {problem} of an error --------
+    "model.no_directory": ("没有这个目录，也不是模型库的 ID（形如 iic/emotion2vec_plus_large）", "there is no such directory, and it is not a hub id (such as iic/emotion2vec_plus_large)"),
+    "model.missing_file": ("文件不存在", "the file is missing"),
+    "model.empty_file": ("文件是空的", "the file is empty"),
+    "model.lfs_pointer": ("这是 Git-LFS 指针而不是文件本身，请安装 git-lfs 后运行 git lfs pull，或用 download 命令下载", "this is a Git-LFS pointer, not the file itself; run `git lfs pull` with git-lfs installed, or use the download command"),
+    "model.unreadable": ("无法读取，文件可能不完整或已损坏（{detail}）", "it cannot be read and may be cut or damaged ({detail})"),
+    "model.old_tokens": ("这是旧的标签表，只有 {count} 个可用标签，应有 9 个；请从模型库的 master 版本重新下载 tokens.txt", "this is the old list of labels with {count} usable ones, and 9 are needed; fetch tokens.txt again from the hub's revision `master`"),
+    "model.other_tokens": ("标签与 emotion2vec 的九个不同：{found}", "its labels are not emotion2vec's nine: {found}"),
+    "model.other_kind": ("这不是 Emotion2vec 模型的配置（model: {found}）", "this does not describe an Emotion2vec model (model: {found})"),
+    "model.build_failed": ("无法据此建立模型（{detail}）", "the model cannot be built ({detail})"),
+    "model.import_failed": ("缺少或损坏的 Python 包（{detail}），请运行 pip install -r requirements.txt", "a Python package is missing or broken ({detail}); run pip install -r requirements.txt"),
+    "model.missing_weights": ("缺少 {count} 个权重：{names}", "{count} of the weights are missing: {names}"),
+    "model.wrong_shape": ("权重 {name} 的形状是 {found}，应为 {expected}", "the weight {name} has the shape {found}; {expected} was expected"),
+    "model.not_finite": ("权重 {name} 含有 NaN 或无穷大", "the weight {name} holds NaN or infinite values"),
+    "model.changed_while_read": ("读取时文件被替换，请重试", "the file was replaced while it was read; try again"),
+    "model.slim_unusable": ("精简权重不完整或属于另一个模型，而原始的 model.pt 不在", "the slim weights are damaged or of another model, and the model.pt they came from is not here"),
+    "device.no_cuda": ("没有可用的 NVIDIA 显卡或驱动", "no NVIDIA GPU or driver is available"),
+    "device.cpu_torch": ("安装的是 CPU 版 PyTorch（{version}）", "the installed PyTorch ({version}) is built for the CPU only"),
+    "device.no_such_gpu": ("只有 {count} 块显卡，最后一块是 cuda:{last}", "there are {count} GPUs; the last is cuda:{last}"),
+    "device.no_dtype": ("不支持 {precision}（{detail}）", "it cannot compute in {precision} ({detail})"),
+    "download.offline": ("本机没有该模型，而 --offline 不允许联网", "it is not on this machine, and --offline forbids the network"),
+    "download.unreachable": ("无法连接下载源，或连接中断（{detail}）", "the hub cannot be reached, or the connection broke ({detail})"),
+    "download.not_found": ("下载源上没有该模型或版本", "the hub has no such model or revision"),
+    "download.incomplete_repository": ("下载源上缺少文件：{names}", "these files are missing on the hub: {names}"),
+    "download.mismatch": ("收到的文件与下载源列出的大小或校验值不符（{detail}）", "what came has another size or hash than the hub lists ({detail})"),
+    "download.damaged": ("{name} 的大小或 SHA-256 与下载源列出的不符，已删除", "{name} has another size or SHA-256 than the hub lists; it was removed"),
+    "download.no_room": ("需要 {needed_mb:.0f} MB，而 {path} 所在磁盘只剩 {free_mb:.0f} MB", "{needed_mb:.0f} MB are needed, and the disk of {path} has {free_mb:.0f} MB left"),
+    "download.disk_full": ("磁盘已满", "the disk is full"),
+    "download.failed": ("{detail}", "{detail}"),
     # --- errors: what was found and expected; then what to do ---------------------------------
     "error.internal": (
         "服务器内部错误，编号 {error_id}。",

@@ -1,0 +1,370 @@
+"""The hubs: what a model is called there, where their caches lie, and how its files get here.
+
+`modelscope_hub` (ModelScope's client) and `huggingface_hub` do the transfer, with their resuming
+of partial files. What they leave open is done here: only the files that inference needs, room on
+the disk before the first byte, one progress for all files, hashes for either hub, and errors that
+say what happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emotion2vec_ui.errors import ModelDownloadError
+from emotion2vec_ui.texts import Phrase
+
+FILES = ("model.pt", "config.yaml", "configuration.json", "tokens.txt")
+"""What inference needs; the repositories also hold examples and pictures."""
+
+MODELSCOPE_REVISION = "master"
+"""Older revisions of plus_large carry a list of labels with five usable names."""
+
+SPARE_BYTES = 200_000_000
+"""Left free on the disk, for everything else that runs."""
+
+RATE_WINDOW_S = 10.0
+"""The shown rate is the mean of this long."""
+
+REPORT_EVERY_S = 0.2
+
+LISTING_TIMEOUT_S = 20.0
+
+
+class Cancelled(BaseException):
+    """Raised by a progress callback to end a download; the clients' retries let it through."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a download is.
+
+    Attributes:
+        bytes_done: of all files, what was here before included.
+        bytes_total: of all files.
+        rate_bytes_s: over the last seconds.
+    """
+
+    bytes_done: int
+    bytes_total: int
+    rate_bytes_s: float
+
+    @property
+    def fraction(self) -> float | None:
+        """Done part, 0 to 1; None when the total is unknown."""
+        return min(1.0, self.bytes_done / self.bytes_total) if self.bytes_total else None
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at this rate; None while nothing comes."""
+        if self.rate_bytes_s <= 0 or not self.bytes_total:
+            return None
+        return max(0, self.bytes_total - self.bytes_done) / self.rate_bytes_s
+
+
+@dataclass(frozen=True)
+class _RemoteFile:
+    name: str
+    size: int
+    sha256: str | None
+
+
+def modelscope_id(name: str) -> str:
+    """ModelScope's id for `name`, which may be without its owner, or Hugging Face's."""
+    owner, _, short = name.rpartition("/")
+    if owner in ("", "emotion2vec") and short.startswith("emotion2vec_"):
+        return f"iic/{short}"
+    return name
+
+
+def hugging_face_id(name: str) -> str:
+    """Hugging Face's id for `name`, which may be ModelScope's."""
+    owner, _, short = modelscope_id(name).rpartition("/")
+    return f"emotion2vec/{short}" if owner == "iic" else name
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form `owner/name` of both hubs, and is not a path."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
+
+
+def cached_directories(model: str) -> list[Path]:
+    """Where the hubs' clients, old and new, keep `model`: directories that exist, newest first.
+
+    The places are written down here instead of asked from the clients, for importing those takes
+    longer than all the rest of `doctor`.
+    """
+    owner, _, name = modelscope_id(model).rpartition("/")
+    home = Path.home()
+    bases = [Path(os.environ.get("MODELSCOPE_CACHE") or home / ".cache" / "modelscope")]
+    bases.append(bases[0] / "hub")
+    found: list[Path] = []
+    for base in bases:
+        snapshots = base / "models" / f"{owner}--{name}" / "snapshots"
+        found += [snapshots / MODELSCOPE_REVISION, *_by_age(snapshots)]
+        found += [base / "models" / owner / name, base / owner / name]
+    hf_home = Path(os.environ.get("HF_HOME") or _xdg_cache() / "huggingface")
+    hf_cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home / "hub")
+    hf_folder = "models--" + hugging_face_id(model).replace("/", "--")
+    found += _by_age(hf_cache / hf_folder / "snapshots")
+    return [path for path in dict.fromkeys(found) if path.is_dir()]
+
+
+def _xdg_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _by_age(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        return []
+
+
+def download(
+    model: str,
+    *,
+    hub: str,
+    directory: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """Fetches the files of `model` that inference needs; what is here already is kept.
+
+    Args:
+        model: id on either hub.
+        hub: "ms" or "hf".
+        directory: where to put the files; None puts them into the hub's cache.
+        on_progress: called at most five times a second, from several threads, and once at the
+            end; may raise `Cancelled`.
+
+    Returns:
+        The directory that holds the files.
+
+    Raises:
+        ModelDownloadError: the hub cannot be reached, has no such model, the disk has no room, or
+            what came is not what the hub lists.
+    """
+    fetch = _from_modelscope if hub == "ms" else _from_hugging_face
+    try:
+        return fetch(model, directory, on_progress)
+    except (ModelDownloadError, ImportError):
+        raise
+    except Exception as error:  # each client has its own family, and lets requests' through
+        raise ModelDownloadError(model=model, problem=_problem(error)) from error
+
+
+def _from_modelscope(
+    model: str, directory: Path | None, on_progress: Callable[[Progress], None]
+) -> Path:
+    from modelscope_hub import HubApi, ProgressCallback
+
+    api = HubApi()
+    model = modelscope_id(model)
+    listing = api.list_repo_files(model, "model", revision=MODELSCOPE_REVISION)
+    files = [
+        _RemoteFile(item.path, int(item.size), item.sha256)
+        for item in listing
+        if item.path in FILES
+    ]
+    cache = Path(os.environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope")
+    _check_listing(model, files, directory or cache)
+    meter = _Meter(sum(file.size for file in files), on_progress)
+
+    class Callback(ProgressCallback):
+        """One for each file; the client makes them."""
+
+        def update(self, size: int) -> None:
+            meter.add(size)
+
+    path = api.download_repo(
+        model,
+        "model",
+        revision=MODELSCOPE_REVISION,
+        local_dir=directory,
+        progress_callbacks=[Callback],
+        file_list=[{"Path": file.name, "Size": file.size, "Sha256": file.sha256} for file in files],
+    )
+    _check_files(model, Path(path), files)
+    meter.finish()
+    return Path(path)
+
+
+def _from_hugging_face(
+    model: str, directory: Path | None, on_progress: Callable[[Progress], None]
+) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    model = hugging_face_id(model)
+    info = HfApi(endpoint=endpoint).model_info(
+        model, files_metadata=True, timeout=LISTING_TIMEOUT_S
+    )
+    files = [
+        _RemoteFile(item.rfilename, int(item.size or 0), item.lfs.sha256 if item.lfs else None)
+        for item in info.siblings or []
+        if item.rfilename in FILES
+    ]
+    cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
+    _check_listing(model, files, directory or cache)
+    meter = _Meter(sum(file.size for file in files), on_progress)
+
+    class Bar(tqdm):
+        """Shows nothing. The client keeps two bars of bytes: received, and written to disk."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._is_bytes = kwargs.get("unit") == "B"
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self._is_bytes:
+                meter.reach(int(self.n))
+
+    path = snapshot_download(
+        model,
+        revision=info.sha,
+        allow_patterns=[file.name for file in files],
+        endpoint=endpoint,
+        cache_dir=None if directory else cache,
+        local_dir=directory,
+        tqdm_class=Bar,
+    )
+    _check_files(model, Path(path), files)
+    meter.finish()
+    return Path(path)
+
+
+class _Meter:
+    """Counts the bytes of all files and tells them on, not too often."""
+
+    def __init__(self, total: int, on_progress: Callable[[Progress], None]) -> None:
+        self._total = total
+        self._on_progress = on_progress
+        self._lock = threading.Lock()
+        self._done = 0
+        self._first: int | None = None
+        self._marks: deque[tuple[float, int]] = deque()
+        self._told_s = 0.0
+
+    def add(self, n_bytes: int) -> None:
+        """`n_bytes` more; negative when a file starts over."""
+        self._set(lambda done: done + n_bytes)
+
+    def reach(self, n_bytes: int) -> None:
+        """At least `n_bytes` in all."""
+        self._set(lambda done: max(done, n_bytes))
+
+    def finish(self) -> None:
+        """Everything is here."""
+        with self._lock:
+            self._done = self._total
+            progress = self._progress(time.monotonic())
+        self._on_progress(progress)
+
+    def _set(self, change: Callable[[int], int]) -> None:
+        now = time.monotonic()
+        with self._lock:
+            before, self._done = self._done, change(self._done)
+            if self._done - before > 64 << 20 or not self._marks:
+                # A partial file from an earlier run is counted at once; it is not speed.
+                self._marks.clear()
+            self._marks.append((now, self._done))
+            while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_S:
+                self._marks.popleft()
+            if now - self._told_s < REPORT_EVERY_S:
+                return
+            self._told_s = now
+            progress = self._progress(now)
+        self._on_progress(progress)
+
+    def _progress(self, now: float) -> Progress:
+        rate = 0.0
+        if self._marks:
+            start, done = self._marks[0]
+            rate = max(0.0, (self._done - done) / max(now - start, 1e-3)) if now > start else 0.0
+        return Progress(min(self._done, self._total), self._total, rate)
+
+
+def _check_listing(model: str, files: Iterable[_RemoteFile], target: Path) -> None:
+    """Every file is on the hub, and the disk has room for those that are not here yet."""
+    files = list(files)
+    missing = set(FILES) - {file.name for file in files} - {"configuration.json"}
+    if missing:
+        problem = Phrase("download.incomplete_repository", names=", ".join(sorted(missing)))
+        raise ModelDownloadError(model=model, problem=problem)
+    folder = target
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    needed = sum(file.size for file in files if not _has_size(target / file.name, file.size))
+    if needed + SPARE_BYTES > free:
+        problem = Phrase(
+            "download.no_room", needed_mb=needed / 1e6, free_mb=free / 1e6, path=folder
+        )
+        raise ModelDownloadError(model=model, problem=problem)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def _check_files(model: str, path: Path, files: Iterable[_RemoteFile]) -> None:
+    """Sizes and hashes as the hub lists them; what differs is removed, so that it comes anew."""
+    for file in files:
+        place = path / file.name
+        if _has_size(place, file.size) and file.sha256 in (None, "", _sha256(place)):
+            continue
+        # In Hugging Face's cache the name is a link to the content: both go.
+        place.resolve().unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
+        problem = Phrase("download.damaged", name=file.name)
+        raise ModelDownloadError(model=model, problem=problem)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(8 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _problem(error: BaseException) -> Phrase:
+    """What to tell about a client's exception; the clients' classes are matched by name."""
+    # ModelScope's client wraps the errors of single files.
+    failed = getattr(error, "failed_files", None)
+    if failed:
+        return _problem(next(iter(failed.values())))
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < 10:
+        chain.append(inner)
+    names = {cls.__name__ for link in chain for cls in type(link).__mro__}
+    detail = " ".join(str(error).split())[:300] or type(error).__name__
+    if any(isinstance(link, OSError) and link.errno == 28 for link in chain):  # ENOSPC
+        return Phrase("download.disk_full")
+    if names & {"NotExistError", "RepositoryNotFoundError", "RevisionNotFoundError"}:
+        return Phrase("download.not_found")
+    if names & {"FileSizeMismatchError", "FileIntegrityError", "IncompleteDownloadError"}:
+        return Phrase("download.mismatch", detail=detail)
+    unreachable = {
+        "NetworkError", "RequestTimeoutError", "ConnectionError", "ConnectError",
+        "TimeoutException", "Timeout", "TimeoutError", "LocalEntryNotFoundError", "ProtocolError",
+        "RemoteProtocolError", "NetworkException", "TransportError", "_DownloadDeadlineError",
+    }  # fmt: skip
+    if names & unreachable:
+        return Phrase("download.unreachable", detail=detail)
+    return Phrase("download.failed", detail=detail)
