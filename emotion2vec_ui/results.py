@@ -7,6 +7,7 @@ beside it. Nothing is ever overwritten.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -213,6 +214,25 @@ def remove_old(outputs: Path, keep_days: float) -> int:
                 removed += 1
         except OSError:
             continue  # removed by somebody else meanwhile, or not ours to remove
+    return removed
+
+
+def remove_excess(outputs: Path, max_bytes: int) -> int:
+    """Removes the oldest result folders until all together hold at most `max_bytes`."""
+    folders = []
+    for folder in outputs.glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError):  # removed by somebody else meanwhile
+            size = sum(item.stat().st_size for item in folder.iterdir())
+            folders.append((folder.stat().st_mtime, size, folder))
+    total = sum(size for _, size, _ in folders)
+    removed = 0
+    for _, size, folder in sorted(folders):
+        if total <= max_bytes:
+            break
+        with contextlib.suppress(OSError):
+            discard(folder)
+            removed += 1
+        total -= size
     return removed
 
 

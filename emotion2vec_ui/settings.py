@@ -143,6 +143,21 @@ class Settings:
         metavar="N",
         low=0.0,
     )
+    max_outputs_mb: float | None = _flag(
+        None,
+        "remove the oldest output folders above this total (default: no bound)",
+        metavar="MB",
+        low=1.0,
+    )
+    rate_limit: int | None = _flag(
+        None,
+        "recognitions per minute for each key, user or address (default: no limit)",
+        metavar="N",
+        low=1,
+    )
+    log_format: str = _flag(
+        "text", "text, or json: one object a line, for log collectors", choices=("text", "json")
+    )
     lang: str = _flag(
         "",
         "language of the page: zh or en (default: the browser's)",
@@ -324,7 +339,7 @@ def _checked(item: Any, value: Any, name: str) -> Any:
             raise UsageError(f"{name}: {value!r} is not one of {', '.join(meta['choices'])}.")
         return value
     if meta["low"] is not None:
-        kind = int if isinstance(item.default, int) else float
+        kind = int if str(item.type).startswith("int") else float
         try:
             number = kind(value)
         except ValueError:

@@ -1,0 +1,274 @@
+"""Who may call, from where and how much: one ASGI layer around everything that is served.
+
+It stands outside the API, Gradio's own routes, files and docs alike, so nothing can be forgotten.
+Open without a password are only `/health` and `/ready`, which tell nothing but the model's state.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+
+from emotion2vec_ui import texts
+from emotion2vec_ui.errors import (
+    EmotionError,
+    ForeignOrigin,
+    RateLimited,
+    Unauthorized,
+    UploadTooLarge,
+)
+from emotion2vec_ui.settings import Settings
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/health", "/ready"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+PREDICT_PATHS = frozenset({"/api/predict", "/api/predict/"})
+
+FORM_OVERHEAD_BYTES = 65_536
+"""Boundaries, part headers and the two other fields of a form."""
+
+BASE64_GROWTH = 4 / 3
+"""Gradio's classic JSON carries the file in base64."""
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+RATE_WINDOW_S = 60.0
+RATE_CALLERS = 10_000
+"""Callers remembered at a time; the longest unseen is forgotten first."""
+
+
+class Guard:
+    """The ASGI layer.
+
+    Args:
+        app: what it protects.
+        settings: passwords, keys, origins, limits.
+    """
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._secrets = [_digest(key) for key in settings.api_keys]
+        self._login = _digest(settings.auth) if settings.auth else None
+        self._limiter = RateLimiter(settings.rate_limit) if settings.rate_limit else None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Checks one request and passes it on."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id = secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        headers = Headers(scope=scope)
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                sent = MutableHeaders(scope=message)
+                sent["X-Request-Id"] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    sent.setdefault(name, value)
+                self._allow_origin(headers, sent)
+            await send(message)
+
+        try:
+            if self._is_preflight(scope, headers):
+                await _preflight(send_with_headers)
+                return
+            self._check_origin(scope, headers)
+            caller = self._authenticate(scope, headers)
+            if scope["type"] == "http" and scope["method"] == "POST":
+                receive = self._bounded(scope, headers, receive, caller)
+        except EmotionError as error:
+            await self._refuse(error, scope, headers, receive, send_with_headers)
+            return
+        await self._app(scope, receive, send_with_headers)
+
+    def _authenticate(self, scope: Any, headers: Headers) -> str:
+        """The caller's name for the rate limit: a key's or user's digest, else the address.
+
+        Raises:
+            Unauthorized: a password or key is set and this request has neither.
+        """
+        client = scope.get("client")
+        address = client[0] if client else "local"
+        if scope["path"] in OPEN_PATHS or not (self._secrets or self._login):
+            return address
+        for given in _credentials(headers):
+            digest = _digest(given)
+            # All are compared, each in constant time: how long it takes tells nothing.
+            matches = [hmac.compare_digest(digest, secret) for secret in self._secrets]
+            if self._login is not None:
+                matches.append(hmac.compare_digest(digest, self._login))
+            if any(matches):
+                return digest.hex()
+        raise Unauthorized()
+
+    def _check_origin(self, scope: Any, headers: Headers) -> None:
+        """Refuses what a page of another site makes a visitor's browser send.
+
+        CORS withholds answers from such a page; it does not keep its request from running here.
+        """
+        origin = headers.get("origin")
+        if scope["type"] == "http" and scope["method"] in SAFE_METHODS:
+            return
+        if origin is None:
+            if headers.get("sec-fetch-site") == "cross-site":
+                raise ForeignOrigin(origin="?")
+            return
+        if not self._is_known(origin, headers):
+            raise ForeignOrigin(origin=origin[:200])
+
+    def _is_known(self, origin: str, headers: Headers) -> bool:
+        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower() or (
+            origin.rstrip("/").lower() in self._settings.origins
+        )
+
+    def _is_preflight(self, scope: Any, headers: Headers) -> bool:
+        return (
+            scope["type"] == "http"
+            and scope["method"] == "OPTIONS"
+            and headers.get("origin", "").rstrip("/").lower() in self._settings.origins
+            and "access-control-request-method" in headers
+        )
+
+    def _allow_origin(self, headers: Headers, sent: MutableHeaders) -> None:
+        origin = headers.get("origin")
+        if origin and origin.rstrip("/").lower() in self._settings.origins:
+            sent["Access-Control-Allow-Origin"] = origin
+            sent["Access-Control-Allow-Headers"] = "authorization, content-type, x-api-key"
+            sent["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            sent["Cross-Origin-Resource-Policy"] = "cross-origin"
+            sent.add_vary_header("Origin")
+
+    def _bounded(self, scope: Any, headers: Headers, receive: Any, caller: str) -> Any:
+        """Limits rate and bytes of a recognition; every other POST passes.
+
+        Raises:
+            RateLimited, UploadTooLarge: known before the body is read.
+        """
+        if scope["path"] not in PREDICT_PATHS:
+            return receive
+        if self._limiter is not None:
+            self._limiter.take(caller)
+        limit = self._settings.max_upload_bytes
+        if headers.get("content-type", "").startswith("application/json"):
+            limit = int(limit * BASE64_GROWTH)
+        limit += FORM_OVERHEAD_BYTES
+        too_large = UploadTooLarge(limit_mb=self._settings.max_upload_mb)
+        declared = headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large
+        seen = 0
+
+        async def counted() -> Any:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise too_large
+            return message
+
+        return counted
+
+    async def _refuse(
+        self, error: EmotionError, scope: Any, headers: Headers, receive: Any, send: Any
+    ) -> None:
+        log.info("refused %s %s: %s", scope.get("method", "websocket"), scope["path"], error.code)
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        response = error_response(error, language(headers, self._settings))
+        if isinstance(error, Unauthorized):
+            # Browsers ask for the password by themselves and then send it everywhere.
+            response.headers["WWW-Authenticate"] = 'Basic realm="emotion2vec", charset="UTF-8"'
+        await response(scope, receive, send)
+
+
+class RateLimiter:
+    """At most `per_minute` calls in any 60 s for each caller, by a sliding window."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._calls: OrderedDict[str, list[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, caller: str, now: float | None = None) -> None:
+        """Counts one call.
+
+        Raises:
+            RateLimited: with the seconds until the next is allowed.
+        """
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            recent = [at for at in self._calls.pop(caller, []) if at > now - RATE_WINDOW_S]
+            self._calls[caller] = recent
+            if len(self._calls) > RATE_CALLERS:
+                self._calls.popitem(last=False)
+            if len(recent) >= self._per_minute:
+                wait_s = recent[0] + RATE_WINDOW_S - now
+                raise RateLimited(
+                    limit_per_minute=self._per_minute, retry_after_s=max(1, int(wait_s) + 1)
+                )
+            recent.append(now)
+
+
+def error_response(error: EmotionError, lang: str) -> JSONResponse:
+    """The contract's one error body, with Retry-After where there is one."""
+    headers = {}
+    if "retry_after_s" in error.facts:
+        headers["Retry-After"] = str(error.facts["retry_after_s"])
+    return JSONResponse({"error": error.to_dict(lang)}, error.status, headers)
+
+
+def language(headers: Headers, settings: Settings) -> str:
+    """The language to answer in: what the operator set, else what the caller accepts."""
+    return settings.lang or texts.negotiate(headers.get("accept-language", ""))
+
+
+def _credentials(headers: Headers) -> Iterable[str]:
+    """What the caller offers: a bearer key, a key header, USER:PASSWORD, and a password alone.
+
+    The last lets a browser, which can only do Basic, enter with a key as the password.
+    """
+    if key := headers.get("x-api-key"):
+        yield key
+    kind, _, value = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        yield value.strip()
+    elif kind.lower() == "basic":
+        try:
+            pair = base64.b64decode(value, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        yield pair
+        yield pair.partition(":")[2]
+
+
+def _digest(secret: str) -> bytes:
+    """Equal length for every secret, so that comparing tells not even that."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+async def _preflight(send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
