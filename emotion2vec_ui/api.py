@@ -197,6 +197,7 @@ class Service:
                 ),
             )
         taken_s = time.perf_counter() - started
+        self.metrics.requests.labels("api", "200").inc()
         self.metrics.latency_s.observe(taken_s)
         self.metrics.audio_s.inc(result.report["source"]["duration_s"])
         body = with_urls(result, self.settings)
@@ -337,6 +338,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
 
     def answer(request: Request, error: EmotionError) -> JSONResponse:
         service.metrics.errors.labels(error.code).inc()
+        service.metrics.requests.labels("api", str(error.status)).inc()
         if error.status >= 500:
             log.warning("%s: %s", request.url.path, error, exc_info=error)
         else:
@@ -363,13 +365,6 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         error_id = secrets.token_hex(4)
         log.error("internal error %s on %s", error_id, request.url.path, exc_info=error)
         return answer(request, EmotionError(error_id=error_id))
-
-    @app.middleware("http")
-    async def count(request: Request, call_next: Any) -> Response:
-        response = await call_next(request)
-        if request.url.path.startswith("/api/predict"):
-            service.metrics.requests.labels("api", str(response.status_code)).inc()
-        return response
 
 
 def _mount_page(app: FastAPI, service: Service) -> None:

@@ -271,8 +271,15 @@ def add_flags(
         )
 
 
-def from_namespace(namespace: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+def from_namespace(
+    namespace: argparse.Namespace, environ: Mapping[str, str], *, listens: bool = True
+) -> Settings:
     """Merges parsed flags with the environment and checks every value once.
+
+    Args:
+        namespace: what `add_flags` parsed.
+        environ: the environment variables.
+        listens: whether this command opens a port, which then must be guarded.
 
     Raises:
         UsageError: with the name of the flag or variable, the value and what is allowed.
@@ -295,6 +302,8 @@ def from_namespace(namespace: argparse.Namespace, environ: Mapping[str, str]) ->
                 break
     settings = Settings(**values)
     _check_together(settings)
+    if listens:
+        _check_guarded(settings)
     return settings
 
 
@@ -317,6 +326,9 @@ def _check_together(settings: Settings) -> None:
         raise UsageError("--low-vram keeps weights in 16 bit; it cannot go with --precision fp32.")
     if settings.medvq and settings.precision == "fp32":
         raise UsageError("--medvq means 16 bit; it cannot go with --precision fp32.")
+
+
+def _check_guarded(settings: Settings) -> None:
     open_to_all = not is_loopback(settings.server_name)
     guarded = settings.auth or settings.api_keys or settings.enable_insecure_extension_access
     if open_to_all and not guarded:

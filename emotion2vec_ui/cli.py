@@ -1,0 +1,272 @@
+"""The command line: one function per command, and the one mapping to exit codes.
+
+0: all well; 1: something failed, each failure named on standard error; 2: wrong usage.
+With `--json` standard output carries JSON and nothing else. Heavy modules are imported inside the
+commands: `--help` and `doctor` must work, and quickly, where torch is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from emotion2vec_ui import __version__, logs, texts
+from emotion2vec_ui.errors import EmotionError
+from emotion2vec_ui.settings import Parser, Settings, UsageError, add_flags, from_namespace
+
+log = logging.getLogger(__name__)
+
+OK, FAILED, USAGE = 0, 1, 2
+
+BAR_CELLS = 24
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs one command; without one, `serve`."""
+    arguments = list(argv)
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in _TOP_LEVEL):
+        arguments.insert(0, "serve")
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+        command: Callable[[Settings, argparse.Namespace], int] = options.run
+        settings = _settings(options)
+    except UsageError as error:
+        _say(f"{parser.prog}: {error}")
+        return USAGE
+    try:
+        return command(settings, options)
+    except EmotionError as error:
+        _say(_in_words(error, settings))
+        return FAILED
+    except KeyboardInterrupt:
+        return 130  # the shell's number for Ctrl-C
+
+
+_TOP_LEVEL = ("-h", "--help", "--version")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="emotion2vec_ui",
+        description="Speech emotion recognition around emotion2vec_plus_large.",
+        epilog="Without a command: serve. Each command has its own --help.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Any, about: str, groups: Sequence[str]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(run=run)
+        add_flags(command, groups)
+        return command
+
+    add("serve", serve, "start the page and the API", ("serve", "model", "audio"))
+
+    predict_ = add("predict", predict, "recognise files", ("model", "audio"))
+    predict_.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    predict_.add_argument(
+        "--granularity",
+        choices=("utterance", "frame"),
+        default="utterance",
+        help="default: %(default)s",
+    )
+    predict_.add_argument(
+        "--extract-embedding", action="store_true", help="save embedding.npy as well"
+    )
+    predict_.add_argument("--no-save", action="store_true", help="write nothing under outputs")
+    predict_.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+    download = add("download", download_model, "fetch the model before it is needed", ("model",))
+    download.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    doctor = add("doctor", doctor_, "check this installation", ("serve", "model", "audio"))
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    names = set(Settings.__dataclass_fields__) | {"cpu"}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    return from_namespace(
+        argparse.Namespace(**given), os.environ, listens=options.command == "serve"
+    )
+
+
+def serve(settings: Settings, options: argparse.Namespace) -> int:
+    """Runs the server until it is told to stop."""
+    logs.configure(settings.log_format)
+    holder = _port_holder(settings)
+    if holder is not None:
+        _say(
+            f"Port {settings.server_port} on {settings.server_name} is taken{holder}. "
+            "Stop that, or choose another port with --server-port."
+        )
+        return FAILED
+    import uvicorn
+
+    from emotion2vec_ui.api import STOP_WITHIN_S, create_app
+
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    app = create_app(settings)
+    shown = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
+    log.info("listening on http://%s:%d", shown, settings.server_port)
+    config = uvicorn.Config(
+        app,
+        host=settings.server_name,
+        port=settings.server_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=int(STOP_WITHIN_S),
+        # The proxy headers of a reverse proxy on this machine are believed, of nobody else.
+        forwarded_allow_ips="127.0.0.1,::1",
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return OK if server.started else FAILED
+
+
+def predict(settings: Settings, options: argparse.Namespace) -> int:
+    """Recognises each file; one that fails does not stop the others."""
+    logs.configure("text")
+    from emotion2vec_ui.audio import load
+    from emotion2vec_ui.model import ModelHolder
+    from emotion2vec_ui.pipeline import Recogniser
+
+    def decode(path: Path, name: str) -> Any:
+        return load(path, name=name, max_duration_s=settings.max_duration_s)
+
+    holder = ModelHolder(settings)
+    recogniser = Recogniser(settings, holder, decode)
+    holder.start()
+    lang = _language(settings)
+    failed = 0
+    try:
+        for path in options.files:
+            try:
+                result = recogniser.analyse(
+                    path,
+                    granularity=options.granularity,
+                    extract_embedding=options.extract_embedding,
+                    lang=lang,
+                    save=not options.no_save,
+                )
+            except (EmotionError, OSError) as error:
+                failed += 1
+                words = (
+                    _in_words(error, settings)
+                    if isinstance(error, EmotionError)
+                    else str(error.strerror)
+                )
+                _say(f"{path}: {words}")
+                if options.json:
+                    body = (
+                        error.to_dict(lang)
+                        if isinstance(error, EmotionError)
+                        else {"code": "cannot_read", "message": str(error.strerror), "hint": ""}
+                    )
+                    print(json.dumps({"file": str(path), "error": body}, ensure_ascii=False))
+                continue
+            if options.json:
+                folder = None if result.folder is None else str(result.folder)
+                line = {"file": str(path), "output_dir": folder} | result.report
+                print(json.dumps(line, ensure_ascii=False))
+            else:
+                print(_as_text(path, result.report, result.folder, lang))
+    finally:
+        recogniser.stop(timeout_s=1.0)
+    if len(options.files) > 1:
+        _say(f"{len(options.files) - failed} ok, {failed} failed")
+    return FAILED if failed else OK
+
+
+def download_model(settings: Settings, options: argparse.Namespace) -> int:
+    """Fetches the model's files, showing how far it is."""
+    logs.configure("text")
+    from emotion2vec_ui.model import fetch
+
+    last = 0.0
+
+    def show(progress: Any) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < 0.5:
+            return
+        last = now
+        share = progress.fraction
+        percent = "" if share is None else f"{share:4.0%} "
+        eta = "" if progress.eta_s is None else f", {progress.eta_s:.0f} s left"
+        line = (
+            f"{percent}{progress.bytes_done / 1e6:.0f} of {progress.bytes_total / 1e6:.0f} MB, "
+            f"{progress.rate_bytes_s / 1e6:.1f} MB/s{eta}"
+        )
+        print(f"\r{line:<70}", end="", file=sys.stderr, flush=True)
+
+    path = fetch(settings, show)
+    print(file=sys.stderr)
+    print(json.dumps({"path": str(path)}) if options.json else path)
+    return OK
+
+
+def doctor_(settings: Settings, options: argparse.Namespace) -> int:
+    """Checks the installation and says what to do about what it finds."""
+    from emotion2vec_ui import doctor
+
+    findings = doctor.run(settings)
+    lang = _language(settings)
+    print(doctor.as_json(findings, lang) if options.json else doctor.as_text(findings, lang))
+    return FAILED if any(finding.verdict == "fail" for finding in findings) else OK
+
+
+def _as_text(path: Path, report: dict[str, Any], folder: Path | None, lang: str) -> str:
+    scores = report.get("utterance_scores", report["scores"])
+    name = texts.text(f"emotion.{report['emotion']}", lang)
+    band = texts.text(f"band.{report['reliability']['band']}", lang)
+    lines = [
+        f"{path}: {name} {report['confidence']:.1%} ({band}) [{report['model']['id']}]",
+        f"  {report['reliability']['advice']}",
+    ]
+    for emotion, score in sorted(scores.items(), key=lambda item: -item[1]):
+        bar = "#" * round(score * BAR_CELLS)
+        lines.append(f"  {emotion:<10} {score:6.1%} {bar}")
+    for segment in report.get("segments", []):
+        lines.append(
+            f"  {segment['start_s']:8.2f}-{segment['end_s']:.2f} s  {segment['emotion']} "
+            f"{segment['confidence']:.0%}"
+        )
+    lines += [f"  ! {warning['text']}" for warning in report["warnings"]]
+    lines += [f"  {line}" for line in report["log"]]
+    if folder is not None:
+        lines.append(f"  -> {folder}")
+    return "\n".join(lines)
+
+
+def _port_holder(settings: Settings) -> str | None:
+    """None when the port is free; else ", by <process>" or "" where that cannot be told."""
+    from emotion2vec_ui.doctor import port_holder, port_is_free
+
+    if port_is_free(settings.server_name, settings.server_port):
+        return None
+    process = port_holder(settings.server_port)
+    return f" by {process}" if process else ""
+
+
+def _language(settings: Settings) -> str:
+    locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    return settings.lang or ("zh" if locale.lower().startswith("zh") else "en")
+
+
+def _in_words(error: EmotionError, settings: Settings) -> str:
+    lang = _language(settings)
+    return f"{error.message(lang)} {error.hint(lang)}".strip()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
