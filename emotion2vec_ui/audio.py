@@ -12,6 +12,7 @@ Nyquist frequency, stop band below -175 dB.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ CONTAINERS = (
 )
 """FFmpeg demuxers that may open an upload. Play lists (hls, concat, dash, ...) are not among them:
 they would make the server read other files or addresses named inside the upload."""
+
+
+_MENDED_LENGTH = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -240,6 +244,11 @@ def _open_soundfile(file: BinaryIO) -> _Stream:
         raise _Refused(_reason(error)) from None
     # Formats without a length in their header report the largest number there is.
     declared = sound.frames if 0 <= sound.frames < 2**62 else None
+    # libsndfile mends the length of a cut WAV or AIFF by the file's size and notes what it did.
+    # Zero and 2^31 upwards are the marks of programs that wrote to a pipe, not of a cut.
+    mended = _MENDED_LENGTH.search(sound.extra_info)
+    if declared and mended and int(mended[2]) < int(mended[1]) < 2**31 - 1:
+        declared = declared * int(mended[1]) // max(1, int(mended[2]))
 
     def blocks() -> Iterator[np.ndarray]:
         with sound:
