@@ -17,8 +17,11 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import io
 import json
 import logging
+import math
+import mmap
 import os
 import sys
 import tempfile
@@ -78,6 +81,9 @@ UNUSED_PREFIX = "modality_encoders.AUDIO.decoder."
 """The decoder reconstructs masked frames in training; inference never runs it."""
 
 CHUNK_BYTES = 8 << 20
+
+ALIGN_BYTES = 64
+"""One cache line, what torch's own allocator aligns to."""
 
 STALE_TEMPORARY_S = 3600.0
 """A temporary slim file older than this was left by a process that died."""
@@ -418,6 +424,9 @@ def _dtype(precision: str, device: str) -> torch.dtype:
 
 _import_lock = threading.Lock()
 
+_parked: dict[str, types.ModuleType] = {}
+"""What of funasr was imported without its package, kept out of `sys.modules` between uses."""
+
 
 @contextlib.contextmanager
 def emotion2vec_class() -> Iterator[type[Any]]:
@@ -436,17 +445,18 @@ def emotion2vec_class() -> Iterator[type[Any]]:
         if "funasr" in sys.modules:
             yield importlib.import_module(name).Emotion2vec
             return
-        before = set(sys.modules)
+        sys.modules.update(_parked)
         try:
             yield _import_alone(name).Emotion2vec
         finally:
-            for added in set(sys.modules) - before:
-                if added.partition(".")[0] == "funasr":
-                    del sys.modules[added]
+            for added in [key for key in sys.modules if key.partition(".")[0] == "funasr"]:
+                _parked[added] = sys.modules.pop(added)
 
 
 def _import_alone(name: str) -> Any:
     """The module `name` of funasr, with a stand-in for the package around it."""
+    if name in sys.modules:
+        return sys.modules[name]
     try:
         spec = importlib.util.find_spec("funasr")
         if spec is None or spec.submodule_search_locations is None:
@@ -658,10 +668,21 @@ def _load_emotion2vec(
 def _build(facts: Facts) -> Any:
     """The module without memory and without its decoder."""
     import torch
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutRandomNumbers(TorchFunctionMode):
+        """Skips what has no memory to fill; torch would import its compiler for it (1.2 s)."""
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if getattr(func, "__name__", "") in ("normal_", "uniform_") and args:
+                return args[0]
+            return func(*args, **(kwargs or {}))
 
     with emotion2vec_class() as model_class:
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), WithoutRandomNumbers():
                 module = model_class(model_conf=dict(facts.config), vocab_size=len(facts.labels))
         except Exception as error:  # whatever funasr and omegaconf make of a damaged file
             problem = Phrase("model.build_failed", detail=f"{type(error).__name__}: {error}")
@@ -866,30 +887,71 @@ def _read_slim(
     torch_types = {short: getattr(torch, name) for name, short in _SAFETENSORS_TYPES.items()}
     state = {}
     try:
+        types_of = {name: torch_types[entry["dtype"]] for name, entry in slim.entries.items()}
+        targets = {n: dtype if kind.is_floating_point else kind for n, kind in types_of.items()}
+        sizes = {n: math.prod(entry["shape"]) for n, entry in slim.entries.items()}
+        arena = None
+        if device == "cpu":
+            arena = _Arena(sum(_aligned(sizes[n] * targets[n].itemsize) for n in sizes))
         with path.open("rb", buffering=0) as file:
             for name, entry in slim.entries.items():
-                begin, end = entry["data_offsets"]
-                raw = torch.empty(end - begin, dtype=torch.uint8)
-                view = raw.numpy().data
-                file.seek(slim.data_start + begin)
-                done = 0
-                # One read call gives 2 GiB at most.
-                while done < len(view):
-                    n = file.readinto(view[done:])
-                    if not n:
-                        return None
-                    done += n
-                tensor = raw.view(torch_types[entry["dtype"]]).reshape(entry["shape"])
-                if not _is_finite(tensor):
+                stored, target = types_of[name], targets[name]
+                if arena is not None and target == stored:
+                    tensor = arena.take(entry["shape"], target)
+                else:
+                    tensor = torch.empty(entry["shape"], dtype=stored)
+                file.seek(slim.data_start + entry["data_offsets"][0])
+                if not _fill(file, tensor) or not _is_finite(tensor):
                     return None
-                target = dtype if tensor.is_floating_point() else tensor.dtype
-                state[name] = tensor.to(device=device, dtype=target)
-    except (OSError, KeyError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
+                if arena is not None and target != stored:
+                    tensor = arena.take(entry["shape"], target).copy_(tensor)
+                state[name] = tensor.to(device)
+    except (OSError, KeyError) as error:
         logger.info("Slim weights at %s are damaged: %s", path, error)
         return None
     return state
+
+
+def _fill(file: io.RawIOBase, tensor: torch.Tensor) -> bool:
+    """Reads a contiguous tensor's bytes from where `file` stands; whether there were enough."""
+    import torch
+
+    view = tensor.reshape(-1).view(torch.uint8).numpy().data
+    done = 0
+    while done < len(view):
+        # One call reads 2 GiB at most.
+        n = file.readinto(view[done:])
+        if not n:
+            return False
+        done += n
+    return True
+
+
+class _Arena:
+    """One piece of memory for all weights on a CPU, in huge pages where the system has them.
+
+    Fewer page faults: filling 650 MB took 0.11 s against 0.34 s in pages of 4 KB.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self._memory = mmap.mmap(-1, n_bytes)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
+        self._offset = 0
+
+    def take(self, shape: list[int], dtype: torch.dtype) -> torch.Tensor:
+        """An uninitialised tensor of this shape; it keeps the whole piece alive."""
+        import torch
+
+        count = math.prod(shape)
+        tensor = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=self._offset)
+        self._offset += _aligned(count * dtype.itemsize)
+        return tensor.reshape(shape)
+
+
+def _aligned(n_bytes: int) -> int:
+    return -(-n_bytes // ALIGN_BYTES) * ALIGN_BYTES
 
 
 def _write_slim(path: Path, facts: Facts, identity: Mapping[str, str], shapes: Shapes) -> None:
