@@ -676,9 +676,10 @@ def _build(facts: Facts) -> Any:
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            if getattr(func, "__name__", "") in ("normal_", "uniform_") and args:
-                return args[0]
-            return func(*args, **(kwargs or {}))
+            kwargs = kwargs or {}
+            if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **kwargs)
 
     with emotion2vec_class() as model_class:
         try:
