@@ -180,7 +180,9 @@ class SourceFigures:
         channels: As the file has it.
         samples: Per channel.
         peak_dbfs: Largest magnitude of all channels; -inf is given as -200.
-        clipped_fraction: Share of samples (of all channels) that lie on flat tops; 0 to 1.
+        clipped_fraction: Share of samples (of all channels) that lie on flat tops or beyond full
+            scale; 0 to 1. Lossy coding bends flat tops: of clipping before it only the samples
+            that overshoot full scale are still seen, an eighth to a third of the truth.
         flat_top_runs: Number of places where three or more samples in a row share the top level.
         hidden_clipping_dbfs: Level of the flat tops when they lie below full scale (gain was
             lowered after clipping), else None.
@@ -370,7 +372,7 @@ class SourceMeter:
             channels=self._channels,
             samples=self._samples,
             peak_dbfs=_db(self._peak**2),
-            clipped_fraction=clipped / total,
+            clipped_fraction=max(clipped, self._over) / total,
             flat_top_runs=runs,
             hidden_clipping_dbfs=hidden,
             over_fraction=self._over / total,
@@ -388,8 +390,7 @@ class SourceMeter:
 
         A flat top piles samples up at one level. A smooth peak is a parabola: as many of its
         samples lie within d of the top as between d and 4 d below it, so a pile-up well beyond
-        that is a flat top. It must also hold three samples in a row somewhere, which the single
-        full-scale sample of a peak-normalised file does not.
+        that is a flat top. The single full-scale sample of a peak-normalised file is none.
         """
         samples = runs = 0
         hidden: float | None = None
@@ -411,7 +412,8 @@ class SourceMeter:
                     piled = int(count[max(0, level - d) : level + d + 1].sum())
                     below = int(count[max(0, level - 5 * d) : max(0, level - d)].sum())
                     in_a_row = int(flat[max(0, level - d) : level + d + 1].sum())
-                    if in_a_row >= 1 and piled >= 5 and piled > 3 * below + 2:
+                    # Three in a row, or so many in ones and twos that chance is out.
+                    if piled > 3 * below + 2 and ((in_a_row and piled >= 5) or piled >= 15):
                         samples += piled
                         runs += in_a_row
                         # 0.5 dB: converters and decoders clip a little below full scale too.
@@ -785,6 +787,7 @@ def _analyse(x: NDArray[np.float32]) -> _Frames:
     if len(x) < FFT:
         x = np.pad(x, (0, FFT - len(x)))
     n = 1 + (len(x) - FFT) // HOP
+    offset = np.float32(x.mean(dtype=np.float64))
     window = np.hanning(FFT + 1)[:FFT].astype(np.float32)
     # Parseval with the window's energy: the sum over the bands is the mean square of the signal.
     scale = np.float32(2.0 / (FFT * float((window**2).sum())))
@@ -797,7 +800,8 @@ def _analyse(x: NDArray[np.float32]) -> _Frames:
     views = np.lib.stride_tricks.sliding_window_view(x, FFT)[::HOP]
     for start in range(0, n, BLOCK_FRAMES):
         block = slice(start, min(n, start + BLOCK_FRAMES))
-        spectrum = np.fft.rfft(views[block] * window)
+        # Without the mean, which the window would smear into the lowest bands.
+        spectrum = np.fft.rfft((views[block] - offset) * window)
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) * scale
         mean += power.sum(axis=0, dtype=np.float64)
         low[block] = power[:, low_bins].sum(axis=1)
