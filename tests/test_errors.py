@@ -1,0 +1,87 @@
+"""One hierarchy: every error has a status, words in both languages, and survives a process."""
+
+from __future__ import annotations
+
+import pickle
+import string
+
+import pytest
+
+from emotion2vec_ui import errors, texts
+
+
+def subclasses(cls: type) -> list[type]:
+    return [cls, *(deep for sub in cls.__subclasses__() for deep in subclasses(sub))]
+
+
+ALL = subclasses(errors.EmotionError)
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
+def test_every_error_has_words_and_a_status(cls):
+    assert 400 <= cls.status < 600
+    for key in (f"error.{cls.code}", f"error.{cls.code}.hint"):
+        assert all(texts.TEXTS[key])
+
+
+def test_codes_are_unique():
+    assert len({cls.code for cls in ALL}) == len(ALL)
+
+
+def test_every_error_is_drawn_in_the_docstring():
+    for cls in ALL:
+        assert cls.__name__ in errors.__doc__
+
+
+def test_statuses_are_the_contracts():
+    table = {
+        errors.BadField: 400,
+        errors.MissingAudio: 400,
+        errors.Unauthorized: 401,
+        errors.ForeignOrigin: 403,
+        errors.UploadTooLarge: 413,
+        errors.AudioTooLong: 413,
+        errors.AudioDecodeError: 415,
+        errors.AudioTooShort: 422,
+        errors.AudioEmpty: 422,
+        errors.AudioNotFinite: 422,
+        errors.AudioSilent: 422,
+        errors.QueueFull: 503,
+        errors.ModelNotReady: 503,
+        errors.DiskFull: 507,
+        errors.EmotionError: 500,
+    }
+    assert {cls: cls.status for cls in table} == table
+
+
+def test_an_error_crosses_processes_with_its_facts():
+    error = errors.AudioTooLong(duration_s=4000.0, limit_s=3600.0)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is errors.AudioTooLong and copy.facts == error.facts
+    assert copy.to_dict("zh") == error.to_dict("zh")
+
+
+def fields(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("key", sorted(texts.TEXTS))
+def test_both_languages_say_the_same_facts(key):
+    zh, en = texts.TEXTS[key]
+    assert zh and en and fields(zh) == fields(en)
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("en-US,en;q=0.9,zh;q=0.1", "en"),
+        ("de,fr;q=0.5", "en"),
+        ("", "en"),
+        ("zh-TW", "zh"),
+        ("en;q=0.2, zh;q=0.7", "zh"),
+        ("zh;q=oops", "zh"),
+    ],
+)
+def test_the_language_is_negotiated(header, language):
+    assert texts.negotiate(header) == language
