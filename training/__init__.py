@@ -1,0 +1,1 @@
+"""How the built-in ``compact`` model was made; see README.md. Not needed to use it."""
