@@ -1,0 +1,832 @@
+"""A report as HTML and SVG: everything the page draws, and nothing of Gradio.
+
+Each sentence is written in both languages, side by side, and the style sheet shows one of them: the
+language switch needs no server, and what is on the page already changes with it.
+Figures come from the report; here they are only rounded for reading and thinned out for drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emotion2vec_ui import scoring, texts
+
+if TYPE_CHECKING:
+    from emotion2vec_ui.errors import EmotionError
+    from emotion2vec_ui.model import Status
+
+EMOJI = {
+    "angry": "😠",
+    "disgusted": "🤢",
+    "fearful": "😨",
+    "happy": "😊",
+    "neutral": "😐",
+    "other": "🤔",
+    "sad": "😢",
+    "surprised": "😮",
+    "unknown": "❓",
+}
+
+STEPS = ("decode", "model", "inference", "save")
+
+MAX_COLUMNS = 300
+"""Columns of the chart over time: about what a phone has pixels for; an hour is as light as 6 s."""
+
+MAX_ROWS = 400
+"""Rows of a table on the page: more would make scrolling heavy; the files hold all."""
+
+MAX_RIBBON_PIECES = 500
+"""Segments drawn one by one; with more of them most are thinner than a pixel."""
+
+LEGEND_FROM = 0.02
+"""Emotions with a smaller share of the whole time are not named in the legend."""
+
+# Checks whose figure must stay under the threshold; the others must reach it.
+_AT_MOST = frozenset({"clipping", "dropouts", "dc_offset", "onset", "offset"})
+
+_MARKS = {"ok": "✓", "warn": "!", "fail": "✕", "unknown": "?"}
+_LANG_TAGS = {"zh": "zh-CN", "en": "en"}
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def each(words: Callable[[str], str]) -> str:
+    """What `words` says in each language, as HTML of which one language is visible."""
+    said = {lang: escape(words(lang)) for lang in texts.LANGUAGES}
+    if len(set(said.values())) == 1:
+        return said["en"]
+    return "".join(
+        f'<span class="{lang}" lang="{_LANG_TAGS[lang]}">{text}</span>'
+        for lang, text in said.items()
+    )
+
+
+def both(key: str, **facts: Any) -> str:
+    """The text of `key` in both languages."""
+    return each(lambda lang: texts.text(key, lang, **facts))
+
+
+def emotion_name(emotion: str) -> str:
+    """The emotion's word; Chinese readers get the English key beside it, as result.json has it."""
+    zh, en = texts.TEXTS[f"emotion.{emotion}"]
+    return each(lambda lang: f"{zh} ({en})" if lang == "zh" else en)
+
+
+def _emotion(emotion: str) -> str:
+    mark = f'<span class="emoji" aria-hidden="true">{EMOJI[emotion]}</span>'
+    return mark + both(f"emotion.{emotion}")
+
+
+def _emotion_plain(emotion: str, lang: str) -> str:
+    return f"{EMOJI[emotion]} {texts.text(f'emotion.{emotion}', lang)}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _clock(seconds: float) -> str:
+    """`3.2 s` below a minute, then `1:05.3` and `1:02:05`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes:.0f}:{rest:04.1f}"
+    return f"{minutes // 60:.0f}:{minutes % 60:02.0f}:{rest:02.0f}"
+
+
+def _megabytes(n_bytes: float) -> str:
+    if n_bytes < 1e6:
+        return f"{n_bytes / 1e3:.1f} kB"
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:.2f} GB"
+
+
+def _card(title: str, body: str, *, aside: str = "", name: str = "") -> str:
+    head = f'<div class="card-head"><h3>{title}</h3>{aside}</div>'
+    return f'<section class="card {name}">{head}{body}</section>'
+
+
+def _pill(kind: str, words: str) -> str:
+    return f'<span class="pill {kind}">{words}</span>'
+
+
+def _band_pill(band: str) -> str:
+    return _pill(f"band-{band}", both(f"band.{band}"))
+
+
+# --- before, while and instead of a result --------------------------------------------------------
+
+
+def header() -> str:
+    """Title, claim, and the switches of language and brightness."""
+    wave = "".join(
+        f'<rect x="{3 + 5 * i}" y="{16 - h}" width="3" height="{2 * h}" rx="1.5"/>'
+        for i, h in enumerate((4, 9, 13, 7, 11, 5))
+    )
+    languages = "".join(
+        f'<button type="button" data-set-lang="{lang}" lang="{_LANG_TAGS[lang]}">{word}</button>'
+        for lang, word in (("zh", "中文"), ("en", "English"))
+    )
+    return f"""
+<header class="top">
+  <svg class="logo" viewBox="0 0 34 32" aria-hidden="true">{wave}</svg>
+  <div class="top-words"><h1>{both("ui.title")}</h1><p>{both("ui.claim")}</p></div>
+  <div class="switches">
+    <div class="segmented" role="group" aria-label="语言 / Language">{languages}</div>
+    <button type="button" class="icon" data-theme-switch>
+      <span aria-hidden="true">◐</span><span class="sr">{both("ui.theme")}</span>
+    </button>
+  </div>
+</header>"""
+
+
+def footer() -> str:
+    """The warning that belongs under every page of this kind."""
+    link = f'<a href="docs" target="_blank" rel="noopener">{both("ui.footer.api")}</a>'
+    return f'<footer class="bottom"><span>{both("ui.footer")}</span>{link}</footer>'
+
+
+def tips() -> str:
+    """How to record."""
+    items = "".join(
+        f"<li>{both(f'ui.tips.{tip}')}</li>" for tip in ("distance", "length", "sentence", "format")
+    )
+    return f'<details class="tips"><summary>{both("ui.tips")}</summary><ul>{items}</ul></details>'
+
+
+def empty() -> str:
+    """What will stand where the result comes."""
+    items = "".join(
+        f'<li><span aria-hidden="true">{mark}</span>{both(f"ui.empty.{item}")}</li>'
+        for item, mark in (
+            ("emotion", "😊"),
+            ("scores", "📊"),
+            ("quality", "🎙️"),
+            ("time", "⏱️"),
+            ("files", "📁"),
+        )
+    )
+    return (
+        f'<section class="card empty"><h2>{both("ui.empty.title")}</h2>'
+        f"<p>{both('ui.empty.text')}</p><ul>{items}</ul></section>"
+    )
+
+
+def progress(name: str, step: str, share: float, seconds: float, status: Status) -> str:
+    """The named steps, which of them runs, and how far it is.
+
+    Args:
+        name: of the recording.
+        step: one of `STEPS`.
+        share: done part of that step, 0 to 1.
+        seconds: since the start.
+        status: of the model, shown while the request waits for it.
+    """
+    at = STEPS.index(step)
+    items = []
+    for number, one in enumerate(STEPS):
+        state = "done" if number < at else "active" if number == at else "todo"
+        extra = ""
+        if state == "active" and one == "inference" and 0 < share < 1:
+            extra = f"<b>{share:.0%}</b>"
+        if state == "active" and one == "model":
+            extra = f"<small>{_model_words(status)}</small>"
+        current = ' aria-current="step"' if state == "active" else ""
+        items.append(f'<li class="{state}"{current}>{both(f"ui.step.{one}")} {extra}</li>')
+    # Only inference can tell its share; the other steps are short and show movement instead.
+    known = step == "inference" and share > 0
+    bar = (
+        f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{share * 100:.0f}"><i style="width:{share:.1%}"></i></div>'
+        if known
+        else '<div class="bar moving"><i></i></div>'
+    )
+    return (
+        f'<section class="card running" role="status"><h2>{both("ui.running", name=name)}</h2>{bar}'
+        f'<ol class="steps">{"".join(items)}</ol>'
+        f'<p class="muted">{both("ui.running.seconds", seconds=seconds)}</p></section>'
+    )
+
+
+def failure(error: EmotionError) -> str:
+    """What was found, what was expected, what to do."""
+    return (
+        f'<section class="card failure" role="alert"><h2><span aria-hidden="true">⚠</span> '
+        f"{both('ui.error')}</h2><p class='found'>{each(error.message)}</p>"
+        f"<p class='remedy'>{each(error.hint)}</p></section>"
+    )
+
+
+def cancelled() -> str:
+    """Said after the cancel button."""
+    return f'<section class="card empty" role="status"><p>{both("ui.cancelled")}</p></section>'
+
+
+# --- the model ------------------------------------------------------------------------------------
+
+
+def badge(status: Status) -> str:
+    """Which model answers and why, and how far the wanted one is."""
+    compact_instead = status.answering is not None and status.answering != status.wanted
+    settled = status.state == "ready"
+    if settled:
+        kind = "limited" if status.answering == "compact" else "ready"
+    else:
+        kind = "failed" if status.state == "failed" else "busy"
+    lines = []
+    if status.answering == "compact":
+        why = f"ui.notice.{status.notice}" if status.notice else "ui.model.chosen"
+        lines.append(f"<b>{both('ui.model.compact')}</b> {both(why)}")
+        lines.append(both("ui.model.limits"))
+    if not (settled and compact_instead) and not (settled and status.answering == "compact"):
+        lines.append(_model_words(status))
+    if status.state == "failed" and status.error is not None:
+        lines.append(f"{each(status.error.message)} {each(status.error.hint)}")
+        lines.append(_retry(status))
+    elif not settled and status.answering is None:
+        lines.append(f'<span class="muted">{both("ui.model.early")}</span>')
+    body = "".join(f"<div>{line}</div>" for line in lines)
+    bar = ""
+    if status.state == "downloading":
+        done = status.progress
+        bar = (
+            '<div class="bar moving"><i></i></div>'
+            if done is None
+            else f'<div class="bar"><i style="width:{done:.1%}"></i></div>'
+        )
+    return f'<div class="badge {kind}"><i class="dot" aria-hidden="true"></i><div>{body}{bar}</div></div>'
+
+
+def _retry(status: Status) -> str:
+    wait = ""
+    if status.retry_in_s is not None:
+        wait = f'<span class="muted">{both("ui.model.retry_in", seconds=status.retry_in_s)}</span>'
+    button = f'<button type="button" class="link" data-press="retry">{both("ui.model.retry")}'
+    return f"{button}</button> {wait}"
+
+
+def _model_words(status: Status) -> str:
+    facts = {
+        "wanted": status.wanted,
+        "answering": status.answering or status.wanted,
+        "seconds": status.seconds,
+    }
+    words = f"<b>{both(f'ui.model.{status.state}', **facts)}</b>"
+    if status.state != "downloading":
+        return words
+    if status.progress is not None:
+        words += f" <b>{status.progress:.0%}</b>"
+    if status.bytes_total:
+        words += " · " + both(
+            "ui.model.rate",
+            done=_megabytes(status.bytes_done),
+            total=_megabytes(status.bytes_total),
+            rate=_megabytes(status.rate_bytes_s),
+        )
+    if status.eta_s is not None:
+        long = status.eta_s > 90
+        left = (
+            both("ui.model.eta_min", minutes=status.eta_s / 60)
+            if long
+            else both("ui.model.eta_s", seconds=status.eta_s)
+        )
+        words += f" · {left}"
+    return words
+
+
+# --- the result -----------------------------------------------------------------------------------
+
+
+def result(report: Mapping[str, Any], base: str, files: Iterable[tuple[str, int]]) -> str:
+    """The whole right-hand side for one report.
+
+    Args:
+        report: the content of result.json.
+        base: address of the result's folder, ending in "/".
+        files: name and size in bytes of each file in it.
+    """
+    in_frames = report["granularity"] == "frame"
+    scores = report["utterance_scores"] if in_frames else report["scores"]
+    parts = [leader(report), score_bars(scores, report["distribution"]["margin"])]
+    if in_frames:
+        parts += [over_time(report, base), segment_table(report), utterance_table(report)]
+        parts.append(quality(report))
+    else:
+        parts.append(quality(report, base))
+    parts += [downloads(base, files, in_frames=in_frames)]
+    if report["embedding"]:
+        parts.append(embedding(report["embedding"]))
+    parts += [log(report), details(report)]
+    return f'<div class="result" data-ready>{"".join(parts)}</div>'
+
+
+def leader(report: Mapping[str, Any]) -> str:
+    """The emotion, its confidence on the scale of bands, the advice and what limits it."""
+    emotion, confidence = report["emotion"], report["confidence"]
+    band = report["reliability"]["band"]
+    percent = _percent(confidence)
+    warnings = "".join(f"<li>{_warning(one)}</li>" for one in report["warnings"])
+    listed = (
+        f'<div class="mind"><h4>{both("ui.warnings")}</h4><ul>{warnings}</ul></div>'
+        if warnings
+        else ""
+    )
+    return f"""
+<section class="card leader" data-emotion="{emotion}">
+  <div class="leader-head">
+    <span class="leader-emoji" aria-hidden="true">{EMOJI[emotion]}</span>
+    <div>
+      <h2>{emotion_name(emotion)}</h2>
+      <p class="leader-confidence">{both("ui.confidence", percent=percent)}</p>
+    </div>
+    {_band_pill(band)}
+  </div>
+  {_band_scale(confidence)}
+  <p class="advice">{both(f"advice.{report['reliability']['advice_code']}")}</p>
+  <p class="shape">{each(lambda lang: _distribution_text(report, lang))}</p>
+  {listed}
+  <p class="muted answered">{both("ui.answered_by", model=report["model"]["id"])}</p>
+</section>"""
+
+
+def _distribution_text(report: Mapping[str, Any], lang: str) -> str:
+    """The report's sentence on its distribution, in either language, from the report's codes."""
+    distribution = report["distribution"]
+    leading = [one["emotion"] for one in distribution["leading"]]
+    words = {one: texts.text(f"emotion.{one}", lang) for one in leading}
+    name = words.get(report["emotion"], texts.text(f"emotion.{report['emotion']}", lang))
+    sentence = texts.text(
+        f"shape.{distribution['shape']}", lang, leader=name, percent=_percent(report["confidence"])
+    )
+    if distribution["mixture"]:
+        beside = (words[one] for one in leading[1:] if one not in scoring.NOT_AN_EMOTION)
+        sentence += texts.text(
+            f"mixture.{distribution['mixture']}",
+            lang,
+            leader=name,
+            beside=texts.text("list.join", lang).join(beside),
+        )
+    return sentence
+
+
+def _warning(warning: Mapping[str, Any]) -> str:
+    for area in ("quality", "warning", "caveat"):
+        key = f"{area}.{warning['code']}"
+        if key in texts.TEXTS:
+            return both(key)
+    return escape(warning["text"])
+
+
+def _band_scale(confidence: float) -> str:
+    """Where the confidence lies among the bands; the words stand under their parts."""
+    edges = (0.0, scoring.LOW_FROM, scoring.MEDIUM_FROM, scoring.HIGH_ABOVE, 1.0)
+    bands = ("unreliable", "low", "medium", "high")
+    zones = "".join(
+        f'<li class="band-{band}" style="flex:{high - low:.2f}">{both(f"band.{band}")}</li>'
+        for band, low, high in zip(bands, edges, edges[1:], strict=False)
+    )
+    return (
+        f'<div class="scale"><ol>{zones}</ol>'
+        f'<i class="needle" style="left:{confidence:.1%}" aria-hidden="true"></i></div>'
+    )
+
+
+def score_bars(scores: Mapping[str, float], margin: float) -> str:
+    """All nine scores, highest first."""
+    ranked = sorted(scores, key=lambda emotion: -scores[emotion])
+    rows = "".join(
+        f'<li{" class=first" if number == 0 else ""}><span class="name">{_emotion(emotion)}</span>'
+        f'<span class="track"><i style="width:{scores[emotion]:.2%}"></i></span>'
+        f'<span class="figure">{_percent(scores[emotion])}</span></li>'
+        for number, emotion in enumerate(ranked)
+    )
+    aside = f'<span class="muted">{both("ui.scores.margin", margin=_percent(margin))}</span>'
+    return _card(both("ui.scores"), f'<ol class="scores">{rows}</ol>', aside=aside)
+
+
+# --- the recording --------------------------------------------------------------------------------
+
+
+def quality(report: Mapping[str, Any], base: str | None = None) -> str:
+    """The picture of the recording and its checks.
+
+    Args:
+        report: the content of result.json.
+        base: address of the folder, for the player; None where the timeline has one already.
+    """
+    facts = report["quality"]
+    verdict = facts["verdict"]
+    kind = {"good": "ok", "fair": "warn", "poor": "fail"}[verdict]
+    shown = [one for one in facts["checks"] if one["verdict"] in ("warn", "fail")]
+    shown.sort(key=lambda one: one["verdict"] != "fail")
+    rest = [one for one in facts["checks"] if one["verdict"] in ("ok", "unknown")]
+    unknown = sum(one["verdict"] == "unknown" for one in rest)
+    summary = both("ui.quality.fine", count=len(rest) - unknown)
+    if unknown:
+        summary += f" · {both('ui.quality.unknown', count=unknown)}"
+    codec = report["source"]["codec"]
+    listed = f'<ul class="checks">{"".join(_check(one, codec) for one in shown)}</ul>'
+    more = "".join(_check(one, codec) for one in rest)
+    body = player(report, base, waveform(report)) if base else ""
+    body += (
+        (listed if shown else "")
+        + f'<details><summary>{summary}</summary><ul class="checks">{more}</ul></details>'
+        + spectrum(report)
+    )
+    return _card(
+        both("ui.quality"), body, aside=_pill(kind, both(f"ui.quality.{verdict}")), name="quality"
+    )
+
+
+def _check(check: Mapping[str, Any], codec: str) -> str:
+    verdict = check["verdict"]
+    figure = codec if check["code"] == "codec" else _figure(check["value"], check["unit"])
+    limit = ""
+    if check["threshold"] is not None and check["value"] is not None:
+        sign = "≤" if _is_upper_bound(check) else "≥"
+        limit = f'<span class="limit">{sign} {_figure(check["threshold"], check["unit"])}</span>'
+    remedy = ""
+    if check["remedy"]:
+        remedy = f'<span class="remedy">{both("remedy." + check["remedy"])}</span>'
+    return (
+        f'<li class="{verdict}"><span class="mark" aria-hidden="true">{_MARKS[verdict]}</span>'
+        f'<span class="name">{both("check." + check["code"])}'
+        f'<span class="sr"> ({both(f"ui.verdict.{verdict}")})</span></span>'
+        f'<span class="figure">{escape(figure)}</span>{limit}{remedy}</li>'
+    )
+
+
+def _is_upper_bound(check: Mapping[str, Any]) -> bool:
+    if check["code"] == "duration":
+        return bool(check["threshold"] > 1.0) or bool(check["value"] > check["threshold"] * 10)
+    return check["code"] in _AT_MOST
+
+
+def _figure(value: float | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    if unit == "fraction":
+        return f"{value:.2%}" if 0 < value < 0.1 else f"{value:.0%}"
+    if unit in ("db", "dbfs"):
+        return f"{value:.1f} {'dB' if unit == 'db' else 'dBFS'}".replace("-", "−")
+    if unit == "hz":
+        return f"{value / 1000:.3g} kHz" if value >= 1000 else f"{value:.0f} Hz"
+    if unit == "s":
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    return f"{value:.2f}".replace("-", "−")
+
+
+def player(report: Mapping[str, Any], base: str, inside: str) -> str:
+    """A player whose position is a line over `inside`, where a click seeks."""
+    duration_s = report["source"]["duration_s"]
+    return f"""
+<div class="player" data-duration="{duration_s:.3f}">
+  <div class="player-head">
+    <button type="button" class="play" data-play><i aria-hidden="true"></i>
+      <span class="sr">{both("ui.play")}</span></button>
+    <span class="clock"><b data-now>0.0 s</b> / {_clock(duration_s)}</span>
+    <span class="current" data-current aria-hidden="true"></span>
+  </div>
+  <div class="stack" data-seek role="slider" tabindex="0" aria-label="播放位置 / Position"
+       aria-valuemin="0" aria-valuemax="{duration_s:.1f}" aria-valuenow="0">
+    {inside}<i class="playhead" aria-hidden="true"></i>
+  </div>
+  {_time_axis(duration_s)}
+  <audio preload="metadata" src="{escape(base)}processed_audio.wav"></audio>
+</div>"""
+
+
+def waveform(report: Mapping[str, Any]) -> str:
+    """The envelope: speech dark, the rest light, clipped peaks red."""
+    picture = report["quality"]["picture"]
+    low, high = picture["envelope_min"], picture["envelope_max"]
+    columns = len(high)
+    peak = max(max(high, default=0.0), -min(low, default=0.0), 1e-6)
+    # Loud recordings are drawn against full scale; quiet ones are enlarged to be seen at all.
+    scale = 48 / (1.0 if peak > 0.7 else peak / 0.9)
+    top = [f"{i + 0.5:g} {50 - value * scale:.1f}" for i, value in enumerate(high)]
+    bottom = [f"{i + 0.5:g} {50 - value * scale:.1f}" for i, value in enumerate(low)]
+    outline = f"M{'L'.join(top + bottom[::-1])}Z"
+    per_s = 1 / picture["column_s"]
+    speech = "".join(
+        f'<rect x="{start * per_s:.2f}" y="0" width="{(end - start) * per_s:.2f}" height="100"/>'
+        for start, end in report["quality"]["speech"]
+    )
+    clipped = _clipped_columns(report)
+    red = "".join(f'<path class="clipped" d="M{i + 0.5:g} 0V100"/>' for i in clipped)
+    note = both("ui.wave") + (f" · {both('ui.wave.clipping')}" if clipped else "")
+    return f"""
+<figure class="wave"><svg viewBox="0 0 {columns} 100" preserveAspectRatio="none" role="img"
+  aria-labelledby="wave-note"><defs><clipPath id="speech">{speech}</clipPath></defs>
+  <g class="speech">{speech}</g>{red}<path class="quiet" d="{outline}"/>
+  <path class="voice" d="{outline}" clip-path="url(#speech)"/></svg>
+  <figcaption id="wave-note" class="sr">{note}</figcaption></figure>"""
+
+
+def _clipped_columns(report: Mapping[str, Any]) -> list[int]:
+    """Columns at the clipping level, where the check found clipping at all."""
+    facts = report["quality"]
+    verdicts = {one["code"]: one["verdict"] for one in facts["checks"]}
+    if verdicts.get("clipping") not in ("warn", "fail"):
+        return []
+    picture = facts["picture"]
+    low, high = np.asarray(picture["envelope_min"]), np.asarray(picture["envelope_max"])
+    # The envelope is of the resampled signal, whose flat tops ripple by a few percent.
+    level = 0.97 * max(float(high.max()), -float(low.min()))
+    return np.flatnonzero((high >= level) | (low <= -level)).tolist()
+
+
+def _time_axis(duration_s: float) -> str:
+    steps = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+    step = next((one for one in steps if duration_s / one <= 7), 1800)
+    ticks = []
+    at = 0.0
+    while at <= duration_s:
+        label = f"{at:g}" if duration_s < 60 else f"{at // 60:.0f}:{at % 60:02.0f}"
+        ticks.append(f'<span style="left:{at / duration_s:.2%}">{label}</span>')
+        at += step
+    return f'<div class="axis" aria-hidden="true">{"".join(ticks)}</div>'
+
+
+def spectrum(report: Mapping[str, Any]) -> str:
+    """Mean power over frequency, with the two bands that carry most of the emotion marked."""
+    picture = report["quality"]["picture"]
+    levels = np.asarray(picture["spectrum_db"], dtype=float)
+    if not len(levels):
+        return ""
+    top = float(levels.max())
+    y = np.clip((top - levels) / 80 * 100, 0, 100)
+    points = "L".join(f"{hz:.0f} {v:.1f}" for hz, v in zip(picture["spectrum_hz"], y, strict=True))
+    last = picture["spectrum_hz"][-1]
+    first = picture["spectrum_hz"][0]
+    axis = "".join(
+        f'<span style="left:{khz / 8:.2%}">{khz} {"kHz" if khz else ""}</span>'
+        for khz in (0, 2, 4, 6)
+    )
+    return f"""
+<details class="spectrum"><summary>{both("ui.quality.spectrum")}</summary>
+  <svg viewBox="0 0 8000 100" preserveAspectRatio="none" aria-hidden="true">
+  <rect class="band" x="100" width="200" height="100"/>
+  <rect class="band" x="2000" width="2000" height="100"/>
+  <path d="M{first:.0f} 100L{points}L{last:.0f} 100Z"/></svg>
+  <div class="axis">{axis}</div></details>"""
+
+
+# --- emotion over time ----------------------------------------------------------------------------
+
+
+def over_time(report: Mapping[str, Any], base: str) -> str:
+    """Waveform, segments and the nine scores over time, on one axis with one player."""
+    inside = waveform(report) + ribbon(report) + stacked_scores(report)
+    weighted = report["weighted"]
+    peak = weighted["peak"]
+    best = max(weighted["scores"], key=weighted["scores"].__getitem__)
+    facts = (
+        f'<button type="button" class="chip" data-at="{peak["start_s"]:.2f}">'
+        + each(
+            lambda lang: texts.text(
+                "ui.time.peak",
+                lang,
+                emotion=_emotion_plain(peak["emotion"], lang),
+                percent=_percent(peak["score"]),
+                start=_clock(peak["start_s"]),
+                end=_clock(peak["end_s"]),
+            )
+        )
+        + '</button><span class="chip">'
+        + each(
+            lambda lang: texts.text(
+                "ui.time.weighted",
+                lang,
+                emotion=_emotion_plain(best, lang),
+                percent=_percent(weighted["scores"][best]),
+            )
+        )
+        + "</span>"
+    )
+    body = (
+        player(report, base, inside)
+        + _legend(report["utterance_scores"])
+        + f'<div class="chips">{facts}</div><p class="muted">{both("ui.time.hint")}</p>'
+    )
+    return _card(both("ui.time"), body, name="time")
+
+
+def ribbon(report: Mapping[str, Any]) -> str:
+    """One coloured piece per segment; the emoji where there is room."""
+    duration_s = report["source"]["duration_s"]
+    pieces = report["segments"]
+    if len(pieces) > MAX_RIBBON_PIECES:
+        pieces = sorted(pieces, key=lambda one: one["start_s"] - one["end_s"])[:MAX_RIBBON_PIECES]
+    drawn = []
+    for one in pieces:
+        width = (one["end_s"] - one["start_s"]) / duration_s
+        mark = EMOJI[one["emotion"]] if width > 0.05 else ""
+        drawn.append(
+            f'<i class="e-{one["emotion"]}" style="left:{one["start_s"] / duration_s:.3%};'
+            f'width:{width:.3%}">{mark}</i>'
+        )
+    return f'<div class="ribbon" aria-hidden="true">{"".join(drawn)}</div>'
+
+
+def stacked_scores(report: Mapping[str, Any]) -> str:
+    """The nine scores over time as stacked areas, thinned to `MAX_COLUMNS` by averaging."""
+    columns = thin(np.asarray(report["scores"], dtype=np.float32), MAX_COLUMNS)
+    labels = report["labels"]
+    # The largest at the bottom: its edge is then a plain curve, easiest to read.
+    order = np.argsort(-columns.mean(axis=0), kind="stable")
+    n = len(columns)
+    # Each column reaches from edge to edge of the chart also when there is only one.
+    x = np.linspace(0, 1000, n) if n > 1 else np.array([0.0, 1000.0])
+    heights = columns if n > 1 else np.repeat(columns, 2, axis=0)
+    base = np.zeros(len(x))
+    areas = []
+    for index in order:
+        top = base + heights[:, index]
+        upper = [f"{a:.0f} {200 - 200 * b:.0f}" for a, b in zip(x, top, strict=True)]
+        lower = [f"{a:.0f} {200 - 200 * b:.0f}" for a, b in zip(x, base, strict=True)]
+        areas.append(f'<path class="e-{labels[index]}" d="M{"L".join(upper + lower[::-1])}Z"/>')
+        base = top
+    return (
+        '<svg class="areas" viewBox="0 0 1000 200" preserveAspectRatio="none" aria-hidden="true">'
+        f"{''.join(areas)}</svg>"
+    )
+
+
+def thin(rows: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` rows, each the mean of an equal share of the given ones.
+
+    Args:
+        rows: (n, columns), n at least 1.
+        limit: at least 1.
+    """
+    n = len(rows)
+    if n <= limit:
+        return rows
+    starts = np.arange(limit) * n // limit
+    counts = np.diff(np.append(starts, n))
+    return np.add.reduceat(rows, starts, axis=0) / counts[:, None]
+
+
+def _legend(scores: Mapping[str, float]) -> str:
+    named = [one for one in sorted(scores, key=lambda e: -scores[e]) if scores[one] >= LEGEND_FROM]
+    items = "".join(
+        f'<li><i class="e-{one}" aria-hidden="true"></i>{_emotion(one)} {_percent(scores[one])}</li>'
+        for one in named
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def segment_table(report: Mapping[str, Any]) -> str:
+    """The stretches of one emotion."""
+    return _table("ui.segments", report["segments"], with_band=False)
+
+
+def utterance_table(report: Mapping[str, Any]) -> str:
+    """Each stretch of speech recognised by itself; empty for a single sentence."""
+    return _table("ui.utterances", report["utterances"], with_band=True)
+
+
+def _table(title: str, rows: Sequence[Mapping[str, Any]], *, with_band: bool) -> str:
+    if not rows:
+        return ""
+    columns = ["start", "end", "emotion", "confidence"] + (["band"] if with_band else [])
+    head = "".join(f'<th scope="col">{both(f"ui.column.{one}")}</th>' for one in columns)
+    body = []
+    for row in rows[:MAX_ROWS]:
+        band = ""
+        if with_band:
+            band = f"<td>{_band_pill(row['band'])}</td>"
+        start, end = row["start_s"], row["end_s"]
+        body.append(
+            f'<tr data-from="{start:.2f}" data-to="{end:.2f}" data-emotion="{row["emotion"]}">'
+            f'<td><button type="button" class="link" data-at="{start:.2f}">{_clock(start)}</button>'
+            f'</td><td>{_clock(end)}</td><td><i class="key e-{row["emotion"]}" aria-hidden="true">'
+            f"</i>{_emotion(row['emotion'])}</td><td>{_percent(row['confidence'])}</td>{band}</tr>"
+        )
+    left_out = len(rows) - MAX_ROWS
+    more = (
+        f'<p class="muted">{both("ui.rows_left_out", count=left_out)}</p>' if left_out > 0 else ""
+    )
+    table = (
+        f'<div class="table" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>{more}"
+    )
+    aside = f'<span class="muted">{len(rows)}</span>'
+    return _card(both(title), table, aside=aside)
+
+
+# --- files, log, details --------------------------------------------------------------------------
+
+
+def downloads(base: str, files: Iterable[tuple[str, int]], *, in_frames: bool) -> str:
+    """Every file of the result, everything as zip, and other programs' formats."""
+    links = "".join(
+        f'<a class="chip" href="{escape(base + name)}" download="{escape(name)}">'
+        f'{escape(name)} <span class="muted">{_megabytes(size)}</span></a>'
+        for name, size in files
+    )
+    links += _export_chip("zip", both("ui.files.zip"))
+    formats = [("csv", "CSV")]
+    if in_frames:
+        formats += [("srt", "SRT"), ("vtt", "WebVTT"), ("textgrid", "Praat TextGrid")]
+        formats += [("audacity", "Audacity")]
+    others = "".join(_export_chip(kind, name) for kind, name in formats)
+    return _card(
+        both("ui.files"),
+        f'<div class="chips">{links}</div>'
+        f'<h4>{both("ui.files.export")}</h4><div class="chips">{others}</div>',
+    )
+
+
+def _export_chip(kind: str, words: str) -> str:
+    return f'<button type="button" class="chip" data-press="export-{kind}">{words}</button>'
+
+
+def embedding(facts: Mapping[str, Any]) -> str:
+    """What embedding.npy holds, and whether its norm is usual."""
+    shape = " × ".join(str(one) for one in facts["shape"])
+    usual = facts["norm_range"]
+    verdict = both(f"ui.norm.{facts['norm_verdict']}")
+    article = both(f"ui.norm.{facts['article_verdict']}")
+    rows = [
+        ("ui.embedding.shape", f"({shape}) {escape(facts['dtype'])}"),
+        ("ui.embedding.norm", f"<b>{facts['norm']:.3f}</b>"),
+        (
+            "ui.embedding.range",
+            f"{usual[0]:.2f}-{usual[1]:.2f}: {verdict}"
+            if usual
+            else both("ui.embedding.unmeasured"),
+        ),
+        (
+            "ui.embedding.article",
+            f"{facts['article_range'][0]:g}-{facts['article_range'][1]:g}: {article}",
+        ),
+    ]
+    return _card(both("ui.embedding.title"), _definitions(rows))
+
+
+def log(report: Mapping[str, Any]) -> str:
+    """The processing log; its fixed lines as they are, its notes in both languages."""
+    timing, source = report["timing"], report["source"]
+    notes = scoring.log_notes(
+        model_load_s=timing["model_load_s"] or None,
+        inference_s=timing["inference_s"],
+        duration_s=source["duration_s"],
+        source_rate_hz=source["sample_rate"],
+    )
+    fixed = len(report["log"]) - len(notes)
+    lines = [escape(line) for line in report["log"][:fixed]]
+    lines += [both(f"note.{one.code}", value=one.value, limit=one.limit) for one in notes]
+    return _card(both("ui.log"), f'<pre class="log">{chr(10).join(lines)}</pre>')
+
+
+def details(report: Mapping[str, Any]) -> str:
+    """Where the answer comes from: model, file, timing."""
+    model, source, timing = report["model"], report["source"], report["timing"]
+    distribution = report["distribution"]
+    weights = model["weights_sha256"]
+    rows = [
+        ("ui.details.model", f"{escape(model['id'])} ({escape(model['origin'])})"),
+        ("ui.details.device", escape(f"{model['device']}, {model['precision']}")),
+        ("ui.details.weights", f"<code>{escape(weights[:16])}…</code>" if weights else "–"),
+        ("ui.details.file", f"{escape(source['name'])} · {_megabytes(source['bytes'])}"),
+        (
+            "ui.details.format",
+            escape(
+                f"{source['container']} {source['codec']}, {source['sample_rate']} Hz, "
+                f"{source['channels']} ch, {source['duration_s']:.2f} s"
+            ),
+        ),
+        (
+            "ui.details.timing",
+            both(
+                "ui.details.timing.value",
+                decode=timing["decode_s"],
+                inference=timing["inference_s"],
+                total=timing["total_s"],
+            ),
+        ),
+        (
+            "ui.details.entropy",
+            both(
+                "ui.details.entropy.value",
+                bits=distribution["entropy"],
+                percent=f"{distribution['entropy_normalised']:.0%}",
+            ),
+        ),
+    ]
+    return (
+        f'<details class="card fold"><summary>{both("ui.details")}</summary>'
+        f"{_definitions(rows)}</details>"
+    )
+
+
+def _definitions(rows: Iterable[tuple[str, str]]) -> str:
+    items = "".join(f"<dt>{both(key)}</dt><dd>{value}</dd>" for key, value in rows)
+    return f"<dl>{items}</dl>"
