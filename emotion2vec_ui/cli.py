@@ -8,9 +8,11 @@ commands: `--help` and `doctor` must work, and quickly, where torch is broken.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +28,9 @@ log = logging.getLogger(__name__)
 OK, FAILED, USAGE = 0, 1, 2
 
 BAR_CELLS = 24
+
+LISTEN_BACKLOG = 2048
+"""uvicorn's own default."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -103,12 +108,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Runs the server until it is told to stop."""
     logs.configure(settings.log_format)
-    holder = _port_holder(settings)
-    if holder is not None:
-        _say(
-            f"Port {settings.server_port} on {settings.server_name} is taken{holder}. "
-            "Stop that, or choose another port with --server-port."
-        )
+    listener = _listen(settings)
+    if listener is None:
         return FAILED
     import uvicorn
 
@@ -120,8 +121,6 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     log.info("listening on http://%s:%d", shown, settings.server_port)
     config = uvicorn.Config(
         app,
-        host=settings.server_name,
-        port=settings.server_port,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=int(STOP_WITHIN_S),
@@ -129,7 +128,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
         forwarded_allow_ips="127.0.0.1,::1",
     )
     server = uvicorn.Server(config)
-    server.run()
+    server.run(sockets=[listener])
     return OK if server.started else FAILED
 
 
@@ -221,8 +220,8 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
 
     findings = doctor.run(settings)
     lang = _language(settings)
-    print(doctor.as_json(findings, lang) if options.json else doctor.as_text(findings, lang))
-    return FAILED if any(finding.verdict == "fail" for finding in findings) else OK
+    print(doctor.to_json(findings, lang) if options.json else doctor.render(findings, lang))
+    return doctor.exit_code(findings)
 
 
 def _as_text(path: Path, report: dict[str, Any], folder: Path | None, lang: str) -> str:
@@ -248,14 +247,29 @@ def _as_text(path: Path, report: dict[str, Any], folder: Path | None, lang: str)
     return "\n".join(lines)
 
 
-def _port_holder(settings: Settings) -> str | None:
-    """None when the port is free; else ", by <process>" or "" where that cannot be told."""
-    from emotion2vec_ui.doctor import port_holder, port_is_free
+def _listen(settings: Settings) -> socket.socket | None:
+    """The listening socket; None, and why on standard error, when it cannot be had.
 
-    if port_is_free(settings.server_name, settings.server_port):
+    Bound before anything heavy is imported, so that a taken port is told at once.
+    """
+    from emotion2vec_ui.doctor import port_holder
+
+    name, port = settings.server_name.strip("[]"), settings.server_port
+    listener = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((name, port))
+        listener.listen(LISTEN_BACKLOG)
+        return listener
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            process = port_holder(port)
+            by = f" by {process}" if process else ""
+            _say(f"Port {port} is taken{by}. Stop that, or choose another with --server-port.")
+        else:
+            _say(f"Cannot listen on {name}:{port}: {error.strerror}. See --server-name.")
         return None
-    process = port_holder(settings.server_port)
-    return f" by {process}" if process else ""
 
 
 def _language(settings: Settings) -> str:

@@ -36,7 +36,7 @@ MODEL_WAIT_S = 120.0
 """How long a request waits for a loading model before it is told to come back."""
 
 RETRY_AFTER_S = 5
-"""What a refused caller is told to wait; a queue of 64 short clips drains in about that on a GPU."""
+"""What a refused caller is told to wait; chosen: about ten short clips on two cores."""
 
 POLL_S = 0.1
 """How often a waiting request looks whether its caller is still there."""
@@ -225,7 +225,7 @@ class Recogniser:
         self, loaded: Loaded, clip: Clip, lang: str, cancelled: Callable[[], bool] | None
     ) -> list[dict[str, Any]]:
         """Each stretch of speech recognised as an utterance of its own, in one pass."""
-        stretches = timeline.utterances(clip.quality.speech)
+        stretches = timeline.utterances(clip.quality.speech, duration_s=clip.duration_s)
         if len(stretches) < 2:
             return []
         pieces = []
@@ -297,7 +297,7 @@ def describe(
     if prediction.frame_logits is not None:
         frame_scores = scoring.softmax(prediction.frame_logits[:, order])
         weighted = scoring.weighted_frames(frame_scores)
-        segments = timeline.segments(prediction.frame_logits[:, order], scoring.EMOTIONS)
+        segments = timeline.segments(prediction.frame_logits[:, order])
         time_facts = {
             "weighted": asdict(weighted),
             "segments": [asdict(segment) for segment in segments],

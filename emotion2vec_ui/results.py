@@ -32,6 +32,9 @@ AUDIO_NAME = "processed_audio.wav"
 EMBEDDING_NAME = "embedding.npy"
 FOLDER_PREFIX = "outputs_"
 
+DECIMALS = 6
+"""Nine scores then sum to 1 within 4.5e-6; the contract allows 1e-5."""
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -124,26 +127,25 @@ class Report:
         in_frames = self.frame_scores is not None
         result: dict[str, Any] = {
             "emotion": self.emotion,
-            "confidence": round(self.confidence, 6),
-            "scores": _rounded(self.scores),
+            "confidence": round(self.confidence, DECIMALS),
+            "scores": _tidy(self.scores),
             "granularity": self.granularity,
             "timestamp": self.timestamp,
             "schema": SCHEMA,
         }
         if in_frames:
-            # Six decimals keep each row's sum within 5e-6 of 1; the contract allows 1e-5.
-            result["scores"] = np.round(self.frame_scores, 6).tolist()
+            result["scores"] = np.round(self.frame_scores, DECIMALS).tolist()
             result["labels"] = list(self.labels)
             result["frame_rate"] = 50
-            result["utterance_scores"] = _rounded(self.scores)
-            result.update(self.time)
+            result["utterance_scores"] = _tidy(self.scores)
+            result |= _tidy(self.time)
         result |= {
             "source": asdict(self.source),
             "model": asdict(self.model),
             "reliability": self.reliability,
             "distribution": self.distribution,
-            "quality": self.quality,
-            "timing": {name: round(value, 4) for name, value in asdict(self.timing).items()},
+            "quality": _tidy(self.quality),
+            "timing": _tidy(asdict(self.timing)),
             "embedding": None if self.embedding is None else asdict(self.embedding),
             "warnings": self.warnings,
             "log": self.log,
@@ -282,8 +284,15 @@ def _indent(report: dict[str, Any]) -> int | None:
     return None if isinstance(report["scores"], list) else 1
 
 
-def _rounded(scores: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in scores.items()}
+def _tidy(value: Any) -> Any:
+    """Plain data with its floats cut to `DECIMALS`, so that files can be read by people too."""
+    if isinstance(value, float):
+        return round(value, DECIMALS)
+    if isinstance(value, dict):
+        return {name: _tidy(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_tidy(item) for item in value]
+    return value
 
 
 def _is_alive(pid: int) -> bool:
