@@ -45,6 +45,9 @@ SAMPLE_RATE_BOUNDS_HZ = (1_000, 768_000)
 
 MAX_CHANNELS = 64
 
+MAX_NAME_CHARS = 200
+"""What is kept of an upload's name."""
+
 CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,loas,matroska,mov,mp3,mpeg,mpegts,"
     "ogg,rm,tta,w64,wav,webm,wv,xwma"
@@ -138,7 +141,8 @@ def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0)
         AudioTooLong, AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent: what they say.
     """
     started = time.perf_counter()
-    name = Path(name or path).name
+    # Windows browsers may send a whole path.
+    name = Path(str(name or path).replace("\\", "/")).name[:MAX_NAME_CHARS]
     size = path.stat().st_size
     if size == 0:
         raise AudioEmpty()
