@@ -42,6 +42,9 @@ MAX_ROWS = 400
 MAX_RIBBON_PIECES = 500
 """Segments drawn one by one; with more of them most are thinner than a pixel."""
 
+MAX_WARNINGS = 3
+"""Warnings shown beside the answer; the rest can be unfolded."""
+
 LEGEND_FROM = 0.02
 """Emotions with a smaller share of the whole time are not named in the legend."""
 
@@ -77,13 +80,12 @@ def emotion_name(emotion: str) -> str:
     return each(lambda lang: f"{zh} ({en})" if lang == "zh" else en)
 
 
+def _mark(emotion: str) -> str:
+    return f'<span class="emoji" aria-hidden="true">{EMOJI[emotion]}</span>'
+
+
 def _emotion(emotion: str) -> str:
-    mark = f'<span class="emoji" aria-hidden="true">{EMOJI[emotion]}</span>'
-    return mark + both(f"emotion.{emotion}")
-
-
-def _emotion_plain(emotion: str, lang: str) -> str:
-    return f"{EMOJI[emotion]} {texts.text(f'emotion.{emotion}', lang)}"
+    return _mark(emotion) + both(f"emotion.{emotion}")
 
 
 def _percent(share: float) -> str:
@@ -259,7 +261,8 @@ def badge(status: Status) -> str:
             if done is None
             else f'<div class="bar"><i style="width:{done:.1%}"></i></div>'
         )
-    return f'<div class="badge {kind}"><i class="dot" aria-hidden="true"></i><div>{body}{bar}</div></div>'
+    dot = '<i class="dot" aria-hidden="true"></i>'
+    return f'<div class="badge {kind}">{dot}<div>{body}{bar}</div></div>'
 
 
 def _retry(status: Status) -> str:
@@ -330,12 +333,7 @@ def leader(report: Mapping[str, Any]) -> str:
     emotion, confidence = report["emotion"], report["confidence"]
     band = report["reliability"]["band"]
     percent = _percent(confidence)
-    warnings = "".join(f"<li>{_warning(one)}</li>" for one in report["warnings"])
-    listed = (
-        f'<div class="mind"><h4>{both("ui.warnings")}</h4><ul>{warnings}</ul></div>'
-        if warnings
-        else ""
-    )
+    warnings = _warnings(report["warnings"])
     return f"""
 <section class="card leader" data-emotion="{emotion}">
   <div class="leader-head">
@@ -349,7 +347,7 @@ def leader(report: Mapping[str, Any]) -> str:
   {_band_scale(confidence)}
   <p class="advice">{both(f"advice.{report['reliability']['advice_code']}")}</p>
   <p class="shape">{each(lambda lang: _distribution_text(report, lang))}</p>
-  {listed}
+  {warnings}
   <p class="muted answered">{both("ui.answered_by", model=report["model"]["id"])}</p>
 </section>"""
 
@@ -372,6 +370,20 @@ def _distribution_text(report: Mapping[str, Any], lang: str) -> str:
             beside=texts.text("list.join", lang).join(beside),
         )
     return sentence
+
+
+def _warnings(warnings: Sequence[Mapping[str, Any]]) -> str:
+    """What limits the claim itself first, then the recording; many are folded away."""
+    if not warnings:
+        return ""
+    ranked = sorted(warnings, key=lambda one: f"caveat.{one['code']}" not in texts.TEXTS)
+    items = [f"<li>{_warning(one)}</li>" for one in ranked]
+    shown, rest = items[:MAX_WARNINGS], items[MAX_WARNINGS:]
+    more = ""
+    if rest:
+        summary = both("ui.warnings.more", count=len(rest))
+        more = f"<details><summary>{summary}</summary><ul>{''.join(rest)}</ul></details>"
+    return f'<div class="mind"><h4>{both("ui.warnings")}</h4><ul>{"".join(shown)}</ul>{more}</div>'
 
 
 def _warning(warning: Mapping[str, Any]) -> str:
@@ -518,13 +530,15 @@ def waveform(report: Mapping[str, Any]) -> str:
         for start, end in report["quality"]["speech"]
     )
     clipped = _clipped_columns(report)
-    red = "".join(f'<path class="clipped" d="M{i + 0.5:g} 0V100"/>' for i in clipped)
+    red = "".join(
+        f'<path class="clipped" d="M{i + 0.5:g} 0V8M{i + 0.5:g} 92V100"/>' for i in clipped
+    )
     note = both("ui.wave") + (f" · {both('ui.wave.clipping')}" if clipped else "")
     return f"""
 <figure class="wave"><svg viewBox="0 0 {columns} 100" preserveAspectRatio="none" role="img"
   aria-labelledby="wave-note"><defs><clipPath id="speech">{speech}</clipPath></defs>
-  <g class="speech">{speech}</g>{red}<path class="quiet" d="{outline}"/>
-  <path class="voice" d="{outline}" clip-path="url(#speech)"/></svg>
+  <g class="speech">{speech}</g><path class="quiet" d="{outline}"/>
+  <path class="voice" d="{outline}" clip-path="url(#speech)"/>{red}</svg>
   <figcaption id="wave-note" class="sr">{note}</figcaption></figure>"""
 
 
@@ -588,22 +602,23 @@ def over_time(report: Mapping[str, Any], base: str) -> str:
     best = max(weighted["scores"], key=weighted["scores"].__getitem__)
     facts = (
         f'<button type="button" class="chip" data-at="{peak["start_s"]:.2f}">'
+        + _mark(peak["emotion"])
         + each(
             lambda lang: texts.text(
                 "ui.time.peak",
                 lang,
-                emotion=_emotion_plain(peak["emotion"], lang),
+                emotion=texts.text(f"emotion.{peak['emotion']}", lang),
                 percent=_percent(peak["score"]),
                 start=_clock(peak["start_s"]),
                 end=_clock(peak["end_s"]),
             )
         )
-        + '</button><span class="chip">'
+        + f'</button><span class="chip">{_mark(best)}'
         + each(
             lambda lang: texts.text(
                 "ui.time.weighted",
                 lang,
-                emotion=_emotion_plain(best, lang),
+                emotion=texts.text(f"emotion.{best}", lang),
                 percent=_percent(weighted["scores"][best]),
             )
         )
@@ -676,7 +691,8 @@ def thin(rows: np.ndarray, limit: int) -> np.ndarray:
 def _legend(scores: Mapping[str, float]) -> str:
     named = [one for one in sorted(scores, key=lambda e: -scores[e]) if scores[one] >= LEGEND_FROM]
     items = "".join(
-        f'<li><i class="e-{one}" aria-hidden="true"></i>{_emotion(one)} {_percent(scores[one])}</li>'
+        f'<li><i class="key e-{one}" aria-hidden="true"></i>{_emotion(one)}'
+        f" {_percent(scores[one])}</li>"
         for one in named
     )
     return f'<ul class="legend">{items}</ul>'

@@ -197,6 +197,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui.confidence": ("置信度: {percent}", "confidence {percent}"),
     "ui.answered_by": ("由 {model} 识别", "Answered by {model}"),
     "ui.warnings": ("请注意", "Please note"),
+    "ui.warnings.more": ("另有 {count} 项", "{count} more"),
     "ui.scores": ("详细得分分布", "All nine scores"),
     "ui.scores.margin": ("领先第二名 {margin}", "{margin} ahead of the second"),
     "ui.quality": ("录音质量", "The recording"),

@@ -415,10 +415,10 @@ def _zip(folder: Path, target: Path) -> Path:
 
 def _segments(report: Mapping[str, Any]) -> list[timeline.Segment]:
     """The report's segments; an utterance is one that lasts from start to end."""
-    if report["granularity"] != "frame":
-        end_s = report["source"]["duration_s"]
-        return [timeline.Segment(report["emotion"], 0.0, end_s, report["confidence"])]
-    return [timeline.Segment(**one) for one in report["segments"]]
+    if report["granularity"] == "frame":
+        return [timeline.Segment(**one) for one in report["segments"]]
+    whole_s = report["source"]["duration_s"]
+    return [timeline.Segment(report["emotion"], 0.0, whole_s, report["confidence"])]
 
 
 def _names(lang: str) -> dict[str, str]:
@@ -426,8 +426,11 @@ def _names(lang: str) -> dict[str, str]:
 
 
 def _csv(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    # Keys, not words: a table is read by programs.
-    return timeline.to_csv(_segments(report))
+    """Segments, or the nine scores of an utterance; keys, not words: programs read tables."""
+    if report["granularity"] == "frame":
+        return timeline.to_csv(_segments(report))
+    rows = [f"{emotion},{score}" for emotion, score in report["scores"].items()]
+    return "\r\n".join(["emotion,score", *rows, ""])
 
 
 def _srt(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
