@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own customary name
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 LABELS = (
@@ -49,6 +49,7 @@ MEL_BREAK_HZ = 1000.0  # Slaney's mel scale: linear below, logarithmic above
 # Clips arrive with unit variance; Whisper was trained on waveforms in [-1, 1],
 # where speech is typically near -20 dBFS RMS. 0.1 puts ours there.
 INPUT_RMS = 0.1
+SILENT_POWER = 1e-12  # keeps digital silence from being divided by zero
 LOG_FLOOR = 1e-10  # Whisper's audio.py
 LOG_RANGE = 8.0  # Whisper's: keep 80 dB below the clip's loudest mel cell
 POSITION_PERIOD = 10_000.0  # Whisper's sinusoids
@@ -124,7 +125,7 @@ class Compact(nn.Module):
 
     labels: tuple[str, ...] = LABELS
 
-    def __init__(self, config: Config = Config()) -> None:  # noqa: B008 - frozen dataclass
+    def __init__(self, config: Config = Config()) -> None:
         super().__init__()
         self.config = config
         self.card: dict[str, Any] = {}
@@ -182,7 +183,12 @@ class Compact(nn.Module):
             float32 (batch, mel frames, 80), mel frames = floor((samples - 400) / 160) + 1.
         """
         device = str(waves.device)
-        windows = waves.float().unfold(1, N_FFT, MEL_HOP) * _window(device)
+        # Again unit variance: the layer norm before has an epsilon (1e-5) that leaves quiet clips
+        # smaller. Padding is zero, so sums over the whole row are sums over the clip.
+        waves = waves.float()
+        power = waves.square().sum(1, keepdim=True) / n_samples[:, None]
+        waves = waves * (power + SILENT_POWER).rsqrt()
+        windows = waves.unfold(1, N_FFT, MEL_HOP) * _window(device)
         power = torch.fft.rfft(windows).abs().square()
         mel = (power @ _mel_filters(device)).clamp_min(LOG_FLOOR).log10()
         valid = _valid((n_samples - N_FFT) // MEL_HOP + 1, mel.shape[1])[:, :, None]

@@ -122,8 +122,9 @@ def build(
     rng = np.random.default_rng((seed, count))
     started = time.monotonic()
     parts: list[np.ndarray] = [np.empty((0, 0))] * count
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(2, context, _init, (make, directory, clips)) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    job = (make, directory, clips)
+    with concurrent.futures.ProcessPoolExecutor(2, spawn, _init, job) as pool:
         waves = pool.map(_prepare, range(count), [seed] * count, chunksize=32)
         for first in range(0, count, BLOCK_CLIPS):
             block = [next(waves) for _ in range(first, min(first + BLOCK_CLIPS, count))]

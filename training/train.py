@@ -104,9 +104,7 @@ def build_caches(
         for k in range(1, N_SPOILED + 1)
     ]
     nonspeech = build("nonspeech", cache.not_speech, N_NONSPEECH, NONSPEECH_SEED, True)
-    other = build(
-        "nonspeech_test", cache.not_speech, N_NONSPEECH_TEST, NONSPEECH_TEST_SEED, False
-    )
+    other = build("nonspeech_test", cache.not_speech, N_NONSPEECH_TEST, NONSPEECH_TEST_SEED, False)
     noisy = build("noisy", cache.speech_noisy, n, NOISY_SEED, False)
     return Pool(clips, clean, spoiled, nonspeech), noisy, other
 
