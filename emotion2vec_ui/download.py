@@ -167,7 +167,8 @@ def _from_modelscope(
 ) -> Path:
     from modelscope_hub import HubApi, ProgressCallback
 
-    api = HubApi()
+    # Endpoint and cache are said outright: the client reads its environment only once.
+    api = HubApi(endpoint=os.environ.get("MODELSCOPE_ENDPOINT") or None)
     model = modelscope_id(model)
     listing = api.list_repo_files(model, "model", revision=MODELSCOPE_REVISION)
     files = [
@@ -189,6 +190,7 @@ def _from_modelscope(
         model,
         "model",
         revision=MODELSCOPE_REVISION,
+        cache_dir=cache,
         local_dir=directory,
         progress_callbacks=[Callback],
         file_list=[{"Path": file.name, "Size": file.size, "Sha256": file.sha256} for file in files],
@@ -205,9 +207,9 @@ def _from_hugging_face(
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     endpoint = os.environ.get("HF_ENDPOINT") or None
-    model = hugging_face_id(model)
+    repository = hugging_face_id(model)
     info = HfApi(endpoint=endpoint).model_info(
-        model, files_metadata=True, timeout=LISTING_TIMEOUT_S
+        repository, files_metadata=True, timeout=LISTING_TIMEOUT_S
     )
     files = [
         _RemoteFile(item.rfilename, int(item.size or 0), item.lfs.sha256 if item.lfs else None)
@@ -232,7 +234,7 @@ def _from_hugging_face(
                 meter.reach(int(self.n))
 
     path = snapshot_download(
-        model,
+        repository,
         revision=info.sha,
         allow_patterns=[file.name for file in files],
         endpoint=endpoint,
@@ -356,6 +358,9 @@ def _problem(error: BaseException) -> Phrase:
     detail = " ".join(str(error).split())[:300] or type(error).__name__
     if any(isinstance(link, OSError) and link.errno == 28 for link in chain):  # ENOSPC
         return Phrase("download.disk_full")
+    responses = [getattr(link, "response", None) for link in chain]
+    if any(getattr(response, "status_code", None) == 404 for response in responses):
+        return Phrase("download.not_found")
     if names & {"NotExistError", "RepositoryNotFoundError", "RevisionNotFoundError"}:
         return Phrase("download.not_found")
     if names & {"FileSizeMismatchError", "FileIntegrityError", "IncompleteDownloadError"}:
