@@ -98,7 +98,7 @@ class _Page:
 
     def _lay_out(self) -> None:
         gr.HTML(charts.header(), elem_id="top")
-        badge = gr.HTML(self._badge, elem_id="badge")
+        badge = gr.HTML(elem_id="badge")
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="left"):
                 audio = gr.Audio(
@@ -176,6 +176,7 @@ class _Page:
     def _add_badge_timer(self, badge: gr.HTML) -> None:
         retry = gr.Button(visible="hidden", elem_id="retry")
         timer = gr.Timer(BADGE_POLL_S)
+        self._on(self.blocks.load, self._renew_badge, [badge], [badge, timer], queue=False)
         self._on(retry.click, self._retry, None, [badge, timer], queue=False)
         self._on(timer.tick, self._renew_badge, [badge], [badge, timer], queue=False)
 
@@ -203,7 +204,7 @@ class _Page:
     def _badge(self) -> str:
         return charts.badge(self._recogniser.holder.status())
 
-    def _renew_badge(self, before: str) -> tuple[Any, Any]:
+    def _renew_badge(self, before: str | None) -> tuple[Any, Any]:
         status = self._recogniser.holder.status()
         settled = status.state == "ready" and status.notice in (None, "compact_offline")
         now = charts.badge(status)

@@ -98,10 +98,20 @@
     return Boolean(button);
   };
 
+  const sayWaiting = (is) => {
+    const note = document.querySelector("[data-waiting]");
+    if (note) note.hidden = !is;
+  };
+
+  // Gradio itself holds a click back while an upload runs; it only does not say so.
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#start") && !audio && (isRecording || pendingSince)) {
+      sayWaiting(true);
+    }
+  }, true);
+
   const waitForAudio = async () => {
     if (isRecording) stopRecording();
-    const note = document.querySelector("[data-waiting]");
-    if (note) note.hidden = false;
     const until = Date.now() + UPLOAD_WAIT_MS;
     while (!audio && (isRecording || pendingSince) && Date.now() < until) {
       await new Promise((resolve) => {
@@ -113,13 +123,13 @@
       if (document.querySelector("#audio .error, .toast-body.error")) pendingSince = 0;
     }
     pendingSince = 0;
-    if (note) note.hidden = true;
     return audio;
   };
 
   const beforeStart = async (inputs) => {
     let [value, ...rest] = inputs;
     if (isRecording || (!value && pendingSince)) value = await waitForAudio();
+    sayWaiting(false);
     rest[rest.length - 1] = lang;
     // One column: the result is below the fold.
     if (matchMedia("(max-width: 900px)").matches) {
