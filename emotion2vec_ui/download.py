@@ -39,6 +39,16 @@ REPORT_EVERY_S = 0.2
 
 LISTING_TIMEOUT_S = 20.0
 
+TIMEOUTS_S = (10.0, 60.0)
+"""To connect, and between two pieces of an answer."""
+
+RETRIES = 5
+"""In a row, without a byte between them."""
+
+RETRY_PAUSE_S = 1.0
+
+CHUNK_BYTES = 1 << 20
+
 
 class Cancelled(BaseException):
     """Raised by a progress callback to end a download; the clients' retries let it through."""
@@ -220,18 +230,20 @@ def _from_hugging_face(
     _check_listing(model, files, directory or cache)
     meter = _Meter(sum(file.size for file in files), on_progress)
 
-    class Bar(tqdm):
-        """Shows nothing. The client keeps two bars of bytes: received, and written to disk."""
+    # The client throws a partial file away when its process ends. A large file is fetched here,
+    # to the place where the client looks before it downloads: its cache names content by sha256.
+    blobs = cache / ("models--" + repository.replace("/", "--")) / "blobs"
+    for file in files:
+        if file.sha256:
+            place = directory / file.name if directory else blobs / file.sha256
+            _fetch_resumable(repository, str(info.sha), endpoint, file, place, meter)
+
+    class NoBar(tqdm):
+        """Shows nothing: progress is told by the meter."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._is_bytes = kwargs.get("unit") == "B"
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": True})
-
-        def update(self, n: float | None = 1) -> None:
-            self.n += n or 0
-            if self._is_bytes:
-                meter.reach(int(self.n))
 
     path = snapshot_download(
         repository,
@@ -240,11 +252,77 @@ def _from_hugging_face(
         endpoint=endpoint,
         cache_dir=None if directory else cache,
         local_dir=directory,
-        tqdm_class=Bar,
+        tqdm_class=NoBar,
     )
     _check_files(model, Path(path), files)
     meter.finish()
     return Path(path)
+
+
+def _fetch_resumable(
+    repository: str,
+    commit: str,
+    endpoint: str | None,
+    file: _RemoteFile,
+    place: Path,
+    meter: _Meter,
+) -> None:
+    """Fetches one file from Hugging Face to `place`; what arrived survives cuts and restarts.
+
+    Raises:
+        ModelDownloadError: what arrived has another size or hash than the hub lists.
+        requests.RequestException: the hub cannot be reached, several times in a row.
+    """
+    import requests
+    from filelock import FileLock
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(repository, file.name, revision=commit, endpoint=endpoint)
+    # Under the content's hash: never continued with the bytes of another version.
+    partial = place.with_name(f"{file.sha256}.partial")
+    with FileLock(f"{partial}.lock"):
+        if _has_size(place, file.size):
+            meter.add(file.size)
+            return
+        if partial.exists():
+            meter.add(partial.stat().st_size)
+        failures = 0
+        while not _has_size(partial, file.size):
+            start = partial.stat().st_size if partial.exists() else 0
+            headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+            if start:
+                headers["Range"] = f"bytes={start}-"
+            try:
+                with (
+                    requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS_S) as answer,
+                    partial.open("ab") as target,
+                ):
+                    if answer.status_code == 416:  # nothing follows what is here
+                        break
+                    answer.raise_for_status()
+                    if answer.status_code != 206 and start:
+                        target.truncate(0)
+                        meter.add(-start)
+                    for chunk in answer.iter_content(CHUNK_BYTES):
+                        target.write(chunk)
+                        meter.add(len(chunk))
+                        failures = 0
+                if not _has_size(partial, file.size):
+                    break
+            except requests.RequestException as error:
+                failures += 1
+                refused = error.response is not None and error.response.status_code < 500
+                if refused or failures > RETRIES:
+                    raise
+                time.sleep(RETRY_PAUSE_S * failures)
+        if not _has_size(partial, file.size) or _sha256(partial) != file.sha256:
+            partial.unlink(missing_ok=True)
+            problem = Phrase("download.damaged", name=file.name)
+            raise ModelDownloadError(model=modelscope_id(repository), problem=problem)
+        os.replace(partial, place)
+    Path(f"{partial}.lock").unlink(missing_ok=True)
 
 
 class _Meter:
@@ -255,30 +333,15 @@ class _Meter:
         self._on_progress = on_progress
         self._lock = threading.Lock()
         self._done = 0
-        self._first: int | None = None
         self._marks: deque[tuple[float, int]] = deque()
         self._told_s = 0.0
 
     def add(self, n_bytes: int) -> None:
         """`n_bytes` more; negative when a file starts over."""
-        self._set(lambda done: done + n_bytes)
-
-    def reach(self, n_bytes: int) -> None:
-        """At least `n_bytes` in all."""
-        self._set(lambda done: max(done, n_bytes))
-
-    def finish(self) -> None:
-        """Everything is here."""
-        with self._lock:
-            self._done = self._total
-            progress = self._progress(time.monotonic())
-        self._on_progress(progress)
-
-    def _set(self, change: Callable[[int], int]) -> None:
         now = time.monotonic()
         with self._lock:
-            before, self._done = self._done, change(self._done)
-            if self._done - before > 64 << 20 or not self._marks:
+            self._done += n_bytes
+            if n_bytes > 64 << 20 or not self._marks:
                 # A partial file from an earlier run is counted at once; it is not speed.
                 self._marks.clear()
             self._marks.append((now, self._done))
@@ -288,6 +351,13 @@ class _Meter:
                 return
             self._told_s = now
             progress = self._progress(now)
+        self._on_progress(progress)
+
+    def finish(self) -> None:
+        """Everything is here."""
+        with self._lock:
+            self._done = self._total
+            progress = self._progress(time.monotonic())
         self._on_progress(progress)
 
     def _progress(self, now: float) -> Progress:

@@ -200,7 +200,8 @@ def point_clients_at(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     # The model of these tests is small; a chunk must be smaller.
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 16_384)
+    monkeypatch.setattr(download, "CHUNK_BYTES", 16_384)
+    monkeypatch.setattr(download, "RETRY_PAUSE_S", 0.01)
     monkeypatch.setattr(_download, "DOWNLOAD_CHUNK_SIZE", 16_384)
     # The clients' waits between attempts are for real networks.
     monkeypatch.setattr(_download, "DOWNLOAD_RETRY_MAX_DELAY_SECONDS", 0.05)
