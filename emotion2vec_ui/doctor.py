@@ -197,9 +197,12 @@ def _packages(settings: Settings) -> Iterator[Finding]:
 
 def _unfit_requirements(path: Path) -> Iterator[str]:
     """Installed versions that requirements.txt does not allow."""
+    try:
+        from packaging.requirements import InvalidRequirement, Requirement
+    except ImportError:  # then others are missing too, which is reported
+        return
     if not path.is_file():
         return
-    from packaging.requirements import InvalidRequirement, Requirement
 
     for line in path.read_text(encoding="utf-8").splitlines():
         line = re.sub(r"(^|\s)#.*", "", line).strip()
