@@ -65,7 +65,7 @@ def speechlike(seconds: float, seed: int = 0, pause_s: float = 0.4) -> np.ndarra
 
 
 @functools.cache
-def recordings(corpus: str, count: int = 8) -> list[np.ndarray]:
+def recordings(corpus: str, count: int = 5) -> list[np.ndarray]:
     import soundfile
 
     with open(DATA / "manifest.csv", encoding="utf-8") as file:
@@ -267,7 +267,7 @@ def test_bandwidth_of_low_passed_noise_and_speech(corner_hz):
 @pytest.mark.parametrize("corner_hz", [3400, 4000, 5500, 7000])
 def test_bandwidth_of_low_passed_recordings(corner_hz):
     for corpus in ("emodb", "ravdess", "nemo"):
-        for x in recordings(corpus, 8):
+        for x in recordings(corpus):
             bandwidth_hz = measure(low_passed(x, corner_hz)).bandwidth_hz
             assert bandwidth_hz == pytest.approx(corner_hz, abs=BANDWIDTH_HZ)
 
@@ -275,7 +275,7 @@ def test_bandwidth_of_low_passed_recordings(corner_hz):
 @needs_data
 def test_full_band_recordings_are_not_called_narrow():
     for corpus in ("emodb", "ravdess", "nemo"):
-        for x in recordings(corpus, 8):
+        for x in recordings(corpus):
             assert measure(x).bandwidth_hz > 7000
 
 
