@@ -166,8 +166,11 @@ def download(
     fetch = _from_modelscope if hub == "ms" else _from_hugging_face
     try:
         return fetch(model, directory, on_progress)
-    except (ModelDownloadError, ImportError):
+    except ModelDownloadError:
         raise
+    except ImportError as error:
+        problem = Phrase("model.import_failed", detail=str(error))
+        raise ModelDownloadError(model=model, problem=problem) from error
     except Exception as error:  # each client has its own family, and lets requests' through
         raise ModelDownloadError(model=model, problem=_problem(error)) from error
 

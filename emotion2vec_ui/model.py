@@ -1146,7 +1146,7 @@ class ModelHolder:
                 seconds=now - self._since,
                 wanted=wanted_id(self._settings),
                 answering=None if self._current is None else self._current.id,
-                notice=self._notice,
+                notice=None if self._current is None else self._notice,
                 progress=progress.fraction if progress else None,
                 bytes_done=progress.bytes_done if progress else 0,
                 bytes_total=progress.bytes_total if progress else 0,
@@ -1220,7 +1220,13 @@ class ModelHolder:
             self._load_or_compact(location)
             return
         notice = "compact_offline" if self._settings.offline else "compact_while_downloading"
-        self._use_compact(notice)
+        try:
+            self._use_compact(notice)
+        except (ModelFilesError, ModelLoadError) as error:
+            if self._settings.offline:
+                raise
+            # Requests wait for the download then, as they do for a model named outright.
+            logger.error("The built-in model cannot be loaded: %s", error)
         if self._settings.offline:
             return
         self._load_or_compact(self._download_patiently())
@@ -1235,7 +1241,8 @@ class ModelHolder:
         except (ModelFilesError, ModelLoadError) as error:
             logger.error("%s", error)
             if self._current is None:
-                self._use_compact("compact_load_failed")
+                with contextlib.suppress(ModelFilesError, ModelLoadError):
+                    self._use_compact("compact_load_failed")
             with self._changed:
                 self._notice = "compact_load_failed"
             self._fail(error)

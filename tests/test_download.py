@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -468,3 +469,20 @@ def test_stop_ends_a_download(hub: Hub, small_compact: None, holder: model.Model
     thread = holder._thread
     assert thread is not None
     wait_for(lambda: not thread.is_alive())
+
+
+def test_download_goes_on_without_the_built_in_model(
+    hub: Hub, holder: model.ModelHolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compact, "DIRECTORY", tmp_path / "nothing")
+    hub.pause_s = 0.02
+    holder.start()
+    assert holder.get(30.0).id == MODEL
+    assert holder.status().error is None
+
+
+def test_missing_client_is_an_error(hub: Hub, client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "modelscope_hub" if client == "ms" else "huggingface_hub"
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModelDownloadError, match=f"{module}.*requirements"):
+        fetch(client)
