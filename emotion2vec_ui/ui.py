@@ -141,13 +141,7 @@ class _Page:
         audio.change(None, audio, js="audio => window.emotionPage?.audioChanged(audio)")
         audio.start_recording(None, js="() => window.emotionPage?.recording(true)")
         audio.stop_recording(None, js="() => window.emotionPage?.recording(false)")
-        self._on(
-            start.click,
-            self._recognise,
-            [audio, granularity, embedding, lang],
-            [shown, folder],
-            js="(...inputs) => window.emotionPage.beforeStart(inputs)",
-        )
+        self._add_start(start, [audio, granularity, embedding, lang], [shown, folder])
         self._on(cancel.click, self._cancel, None, None, queue=False)
         self._on(
             example.click,
@@ -158,6 +152,15 @@ class _Page:
         )
         self._add_exports(folder, lang)
         self._add_badge_timer(badge)
+
+    def _add_start(self, start: gr.Button, inputs: list[Any], outputs: list[Any]) -> None:
+        wait = "(...inputs) => window.emotionPage.beforeStart(inputs)"
+        if self._queued:
+            self._on(start.click, self._recognise, inputs, outputs, js=wait)
+            return
+        # Without the queue a handler cannot report while it runs: the steps are shown once, first.
+        first = self._on(start.click, self._announce, inputs, outputs, js=wait)
+        self._on(first.then, self._recognise_at_once, inputs, outputs, js=wait)
 
     def _add_exports(self, folder: gr.State, lang: gr.Textbox) -> None:
         """A hidden button per kind, pressed by the chips of the result, and one hidden download."""
@@ -245,6 +248,23 @@ class _Page:
             job.stop.set()
             self._running.pop(session, None)
         yield self._outcome(job)
+
+    def _announce(
+        self, path: str | None, granularity: str, extract_embedding: bool, lang: str
+    ) -> tuple[str, None]:
+        status = self._recogniser.holder.status()
+        return charts.progress(Path(path or "").name, charts.STEPS[0], 0.0, 0.0, status), None
+
+    def _recognise_at_once(
+        self,
+        path: str | None,
+        granularity: str,
+        extract_embedding: bool,
+        lang: str,
+        request: gr.Request,
+    ) -> tuple[str, str | None]:
+        *_, last = self._recognise(path, granularity, extract_embedding, lang, request)
+        return last
 
     def _outcome(self, job: _Job) -> tuple[str, str | None]:
         try:
