@@ -12,6 +12,7 @@ Nyquist frequency, stop band below -175 dB.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from emotion2vec_ui.errors import (
     AudioSilent,
     AudioTooLong,
     AudioTooShort,
+    AudioUnreadable,
 )
 from emotion2vec_ui.quality import Quality, SourceMeter, assess
 
@@ -137,13 +139,18 @@ def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0)
         max_duration_s: longer ones are refused, as early as that can be known.
 
     Raises:
+        AudioUnreadable: there is no such file, or it may not be read.
         AudioDecodeError: no decoder reads it; the reasons of each.
         AudioTooLong, AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent: what they say.
     """
     started = time.perf_counter()
     # Windows browsers may send a whole path.
     name = Path(str(name or path).replace("\\", "/")).name[:MAX_NAME_CHARS]
-    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise AudioUnreadable(name=name, problem=error.strerror or "I/O error") from None
     if size == 0:
         raise AudioEmpty()
     reasons = []

@@ -8,6 +8,7 @@ commands: `--help` and `doctor` must work, and quickly, where torch is broken.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
 import logging
@@ -15,7 +16,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,13 @@ def _parser() -> Parser:
     predict_.add_argument("--no-save", action="store_true", help="write nothing under outputs")
     predict_.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
+    robustness_ = add(
+        "robustness", robustness, "how noise and codecs would move a result", ("model", "audio")
+    )
+    robustness_.add_argument("file", type=Path, metavar="FILE")
+    robustness_.add_argument("--seed", type=int, default=0, help="of the noises (default: 0)")
+    robustness_.add_argument("--json", action="store_true", help="print JSON")
+
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -135,19 +143,9 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises each file; one that fails does not stop the others."""
     logs.configure("text")
-    from emotion2vec_ui.audio import load
-    from emotion2vec_ui.model import ModelHolder
-    from emotion2vec_ui.pipeline import Recogniser
-
-    def decode(path: Path, name: str) -> Any:
-        return load(path, name=name, max_duration_s=settings.max_duration_s)
-
-    holder = ModelHolder(settings)
-    recogniser = Recogniser(settings, holder, decode)
-    holder.start()
     lang = _language(settings)
     failed = 0
-    try:
+    with _recogniser(settings) as recogniser:
         for path in options.files:
             try:
                 result = recogniser.analyse(
@@ -157,33 +155,32 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
                     lang=lang,
                     save=not options.no_save,
                 )
-            except (EmotionError, OSError) as error:
+            except EmotionError as error:
                 failed += 1
-                words = (
-                    _in_words(error, settings)
-                    if isinstance(error, EmotionError)
-                    else str(error.strerror)
-                )
-                _say(f"{path}: {words}")
+                _say(f"{path}: {_in_words(error, settings)}")
                 if options.json:
-                    body = (
-                        error.to_dict(lang)
-                        if isinstance(error, EmotionError)
-                        else {"code": "cannot_read", "message": str(error.strerror), "hint": ""}
-                    )
-                    print(json.dumps({"file": str(path), "error": body}, ensure_ascii=False))
+                    _print_json({"file": str(path), "error": error.to_dict(lang)})
                 continue
             if options.json:
                 folder = None if result.folder is None else str(result.folder)
-                line = {"file": str(path), "output_dir": folder} | result.report
-                print(json.dumps(line, ensure_ascii=False))
+                _print_json({"file": str(path), "output_dir": folder} | result.report)
             else:
                 print(_as_text(path, result.report, result.folder, lang))
-    finally:
-        recogniser.stop(timeout_s=1.0)
     if len(options.files) > 1:
         _say(f"{len(options.files) - failed} ok, {failed} failed")
     return FAILED if failed else OK
+
+
+def robustness(settings: Settings, options: argparse.Namespace) -> int:
+    """Recognises one file under noise and codecs, and says where the answer flips."""
+    logs.configure("text")
+    with _recogniser(settings) as recogniser:
+        report = recogniser.stress(options.file, seed=options.seed)
+    if options.json:
+        _print_json(report)
+    else:
+        print(_stress_as_text(report, _language(settings)))
+    return OK
 
 
 def download_model(settings: Settings, options: argparse.Namespace) -> int:
@@ -222,6 +219,48 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
     lang = _language(settings)
     print(doctor.to_json(findings, lang) if options.json else doctor.render(findings, lang))
     return doctor.exit_code(findings)
+
+
+@contextlib.contextmanager
+def _recogniser(settings: Settings) -> Iterator[Any]:
+    """A recogniser for one command: it decodes in this process and loads the model once."""
+    from emotion2vec_ui.audio import load
+    from emotion2vec_ui.model import ModelHolder
+    from emotion2vec_ui.pipeline import Recogniser
+
+    def decode(path: Path, name: str) -> Any:
+        return load(path, name=name, max_duration_s=settings.max_duration_s)
+
+    holder = ModelHolder(settings)
+    recogniser = Recogniser(settings, holder, decode)
+    holder.start()
+    try:
+        yield recogniser
+    finally:
+        recogniser.stop(timeout_s=1.0)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _stress_as_text(report: dict[str, Any], lang: str) -> str:
+    lines = [f"{report['source']['name']} [{report['model']['id']}], seed {report['seed']}"]
+    for outcome in report["outcomes"]:
+        code = outcome["condition"]["code"]
+        if outcome["error"]:
+            lines.append(f"  {code:<14} - {outcome['error']}")
+            continue
+        name = texts.text(f"emotion.{outcome['emotion']}", lang)
+        flip = "  <- " + texts.text("robustness.flipped", lang) if outcome["flipped"] else ""
+        lines.append(
+            f"  {code:<14} {outcome['confidence']:6.1%} {name:<10} {outcome['delta']:+7.1%}{flip}"
+        )
+    for kind, snr_db in report["flip_snr_db"].items():
+        key = "robustness.holds" if snr_db is None else "robustness.flips_at"
+        kind_name = texts.text(f"robustness.{kind}", lang)
+        lines.append(texts.text(key, lang, kind=kind_name, snr_db=snr_db or 0.0))
+    return "\n".join(lines)
 
 
 def _as_text(path: Path, report: dict[str, Any], folder: Path | None, lang: str) -> str:

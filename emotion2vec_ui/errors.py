@@ -5,7 +5,7 @@ the API, the page and the command line maps these; nothing else does.
 
     EmotionError (500)
         InputError (400)
-            MissingAudio, BadField (400)
+            MissingAudio, BadField, AudioUnreadable (400)
             UploadTooLarge, AudioTooLong (413)
             AudioDecodeError (415)
             AudioUnusable (422)
@@ -81,6 +81,12 @@ class BadField(InputError):
     """Facts: field, value, allowed."""
 
     code = "bad_field"
+
+
+class AudioUnreadable(InputError):
+    """Facts: name, problem."""
+
+    code = "cannot_read"
 
 
 class UploadTooLarge(InputError):

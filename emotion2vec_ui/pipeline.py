@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emotion2vec_ui import results, scoring, texts, timeline
-from emotion2vec_ui.audio import Clip
+from emotion2vec_ui import results, robustness, scoring, texts, timeline
+from emotion2vec_ui.audio import MIN_SAMPLES, SAMPLE_RATE_HZ, Clip
 from emotion2vec_ui.batching import Batcher
-from emotion2vec_ui.errors import BadField, EmotionError, QueueFull, ShuttingDown
+from emotion2vec_ui.errors import BadField, QueueFull, ShuttingDown
 from emotion2vec_ui.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ MODEL_WAIT_S = 120.0
 
 RETRY_AFTER_S = 5
 """What a refused caller is told to wait; chosen: about ten short clips on two cores."""
+
+STRESS_S = 30.0
+"""What the robustness test listens to: one utterance; it is recognised 19 times."""
 
 POLL_S = 0.1
 """How often a waiting request looks whether its caller is still there."""
@@ -174,6 +177,57 @@ class Recogniser:
             step("save", 1.0)
             return Result(report, folder)
 
+    def stress(
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        seed: int = 0,
+        on_progress: Callable[[str, float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, Any]:
+        """Recognises one recording under noise and codecs; plain data, nothing is saved.
+
+        Args:
+            path: the file; its first `STRESS_S` are used.
+            name: what the user calls it.
+            seed: of the noises: the same seed gives the same figures.
+            on_progress: called with a step and its share.
+            cancelled: asked now and then whether the caller is gone.
+
+        Raises:
+            EmotionError: what was found, expected and to be done.
+            Cancelled: `cancelled` said so.
+        """
+        step = on_progress or _no_progress
+        with self._admitted():
+            step("decode", 0.0)
+            clip = self._decode(path, name or path.name)
+            step("model", 0.0)
+            loaded = self.holder.get(MODEL_WAIT_S)
+            order = [loaded.labels.index(emotion) for emotion in scoring.EMOTIONS]
+
+            def predict(clips: list[np.ndarray]) -> np.ndarray:
+                jobs = [self.batcher.submit(loaded, samples) for samples in clips]
+                rows = []
+                try:
+                    for i, job in enumerate(jobs):
+                        step("inference", i / len(jobs))
+                        rows.append(_wait(job.future, cancelled).scores[order])
+                finally:
+                    for job in jobs:
+                        job.cancel()
+                return np.array(rows)
+
+            samples = clip.samples[: int(STRESS_S * SAMPLE_RATE_HZ)]
+            report = robustness.run(samples, predict, seed)
+            step("inference", 1.0)
+        return {
+            "source": asdict(clip.source),
+            "model": asdict(model_facts(loaded)),
+            "used_s": len(samples) / SAMPLE_RATE_HZ,
+        } | asdict(report)
+
     def stop(self, timeout_s: float) -> None:
         """Refuses what comes, finishes what runs within `timeout_s`."""
         self._stopping = True
@@ -230,8 +284,9 @@ class Recogniser:
             return []
         pieces = []
         for start_s, end_s in stretches:
-            samples = clip.samples[round(start_s * 16_000) : round(end_s * 16_000)]
-            if len(samples) >= 400:
+            first, last = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
+            samples = clip.samples[first:last]
+            if len(samples) >= MIN_SAMPLES:
                 pieces.append((start_s, end_s, self.batcher.submit(loaded, samples)))
         spoken = []
         try:
@@ -274,6 +329,18 @@ def named_scores(prediction: Prediction) -> dict[str, float]:
     """The nine scores by name, in the contract's order."""
     by_name = dict(zip(prediction.labels, prediction.scores.tolist(), strict=True))
     return {emotion: by_name[emotion] for emotion in scoring.EMOTIONS}
+
+
+def model_facts(loaded: Loaded) -> results.ModelFacts:
+    """What every answer says of the model that gave it."""
+    return results.ModelFacts(
+        id=loaded.id,
+        origin=loaded.origin,
+        revision=loaded.revision,
+        weights_sha256=loaded.weights_sha256,
+        device=loaded.device,
+        precision=loaded.precision,
+    )
 
 
 def describe(
@@ -333,14 +400,7 @@ def describe(
         granularity=granularity,
         timestamp=results.now_text(),
         source=clip.source,
-        model=results.ModelFacts(
-            id=loaded.id,
-            origin=loaded.origin,
-            revision=loaded.revision,
-            weights_sha256=loaded.weights_sha256,
-            device=loaded.device,
-            precision=loaded.precision,
-        ),
+        model=model_facts(loaded),
         reliability={
             "band": reading.band,
             "advice": texts.text(f"advice.{reading.advice}", lang),
@@ -434,6 +494,3 @@ def _raise_if(cancelled: Callable[[], bool] | None) -> None:
 
 def _no_progress(step: str, share: float) -> None:
     """Nobody watches."""
-
-
-__all__ = ["Cancelled", "EmotionError", "Recogniser", "Result", "describe", "named_scores"]

@@ -69,32 +69,95 @@ TEXTS: dict[str, tuple[str, str]] = {
     "emotion.surprised": ("惊讶", "Surprised"),
     "emotion.unknown": ("未知", "Unknown"),
     # --- what is wrong with a model's files, a device or a download: {problem} of an error --------
-    "model.no_directory": ("没有这个目录，也不是模型库的 ID（形如 iic/emotion2vec_plus_large）", "there is no such directory, and it is not a hub id (such as iic/emotion2vec_plus_large)"),
+    "model.no_directory": (
+        "没有这个目录，也不是模型库的 ID（形如 iic/emotion2vec_plus_large）",
+        "there is no such directory, and it is not a hub id (such as iic/emotion2vec_plus_large)",
+    ),
     "model.missing_file": ("文件不存在", "the file is missing"),
     "model.empty_file": ("文件是空的", "the file is empty"),
-    "model.lfs_pointer": ("这是 Git-LFS 指针而不是文件本身，请安装 git-lfs 后运行 git lfs pull，或用 download 命令下载", "this is a Git-LFS pointer, not the file itself; run `git lfs pull` with git-lfs installed, or use the download command"),
-    "model.unreadable": ("无法读取，文件可能不完整或已损坏（{detail}）", "it cannot be read and may be cut or damaged ({detail})"),
-    "model.old_tokens": ("这是旧的标签表，只有 {count} 个可用标签，应有 9 个；请从模型库的 master 版本重新下载 tokens.txt", "this is the old list of labels with {count} usable ones, and 9 are needed; fetch tokens.txt again from the hub's revision `master`"),
-    "model.other_tokens": ("标签与 emotion2vec 的九个不同：{found}", "its labels are not emotion2vec's nine: {found}"),
-    "model.other_kind": ("这不是 Emotion2vec 模型的配置（model: {found}）", "this does not describe an Emotion2vec model (model: {found})"),
+    "model.lfs_pointer": (
+        "这是 Git-LFS 指针而不是文件本身，请安装 git-lfs 后运行 git lfs pull，或用 download 命令下载",
+        "this is a Git-LFS pointer, not the file itself; run `git lfs pull` with git-lfs installed, or use the download command",
+    ),
+    "model.unreadable": (
+        "无法读取，文件可能不完整或已损坏（{detail}）",
+        "it cannot be read and may be cut or damaged ({detail})",
+    ),
+    "model.old_tokens": (
+        "这是旧的标签表，只有 {count} 个可用标签，应有 9 个；请从模型库的 master 版本重新下载 tokens.txt",
+        "this is the old list of labels with {count} usable ones, and 9 are needed; fetch tokens.txt again from the hub's revision `master`",
+    ),
+    "model.other_tokens": (
+        "标签与 emotion2vec 的九个不同：{found}",
+        "its labels are not emotion2vec's nine: {found}",
+    ),
+    "model.other_kind": (
+        "这不是 Emotion2vec 模型的配置（model: {found}）",
+        "this does not describe an Emotion2vec model (model: {found})",
+    ),
     "model.build_failed": ("无法据此建立模型（{detail}）", "the model cannot be built ({detail})"),
-    "model.import_failed": ("缺少或损坏的 Python 包（{detail}），请运行 pip install -r requirements.txt", "a Python package is missing or broken ({detail}); run pip install -r requirements.txt"),
-    "model.missing_weights": ("缺少 {count} 个权重：{names}", "{count} of the weights are missing: {names}"),
-    "model.wrong_shape": ("权重 {name} 的形状是 {found}，应为 {expected}", "the weight {name} has the shape {found}; {expected} was expected"),
-    "model.not_finite": ("权重 {name} 含有 NaN 或无穷大", "the weight {name} holds NaN or infinite values"),
-    "model.changed_while_read": ("读取时文件被替换，请重试", "the file was replaced while it was read; try again"),
-    "model.slim_unusable": ("精简权重不完整或属于另一个模型，而原始的 model.pt 不在", "the slim weights are damaged or of another model, and the model.pt they came from is not here"),
+    "model.import_failed": (
+        "缺少或损坏的 Python 包（{detail}），请运行 pip install -r requirements.txt",
+        "a Python package is missing or broken ({detail}); run pip install -r requirements.txt",
+    ),
+    "model.missing_weights": (
+        "缺少 {count} 个权重：{names}",
+        "{count} of the weights are missing: {names}",
+    ),
+    "model.wrong_shape": (
+        "权重 {name} 的形状是 {found}，应为 {expected}",
+        "the weight {name} has the shape {found}; {expected} was expected",
+    ),
+    "model.not_finite": (
+        "权重 {name} 含有 NaN 或无穷大",
+        "the weight {name} holds NaN or infinite values",
+    ),
+    "model.changed_while_read": (
+        "读取时文件被替换，请重试",
+        "the file was replaced while it was read; try again",
+    ),
+    "model.slim_unusable": (
+        "精简权重不完整或属于另一个模型，而原始的 model.pt 不在",
+        "the slim weights are damaged or of another model, and the model.pt they came from is not here",
+    ),
     "device.no_cuda": ("没有可用的 NVIDIA 显卡或驱动", "no NVIDIA GPU or driver is available"),
-    "device.cpu_torch": ("安装的是 CPU 版 PyTorch（{version}）", "the installed PyTorch ({version}) is built for the CPU only"),
-    "device.no_such_gpu": ("只有 {count} 块显卡，最后一块是 cuda:{last}", "there are {count} GPUs; the last is cuda:{last}"),
-    "device.no_dtype": ("不支持 {precision}（{detail}）", "it cannot compute in {precision} ({detail})"),
-    "download.offline": ("本机没有该模型，而 --offline 不允许联网", "it is not on this machine, and --offline forbids the network"),
-    "download.unreachable": ("无法连接下载源，或连接中断（{detail}）", "the hub cannot be reached, or the connection broke ({detail})"),
+    "device.cpu_torch": (
+        "安装的是 CPU 版 PyTorch（{version}）",
+        "the installed PyTorch ({version}) is built for the CPU only",
+    ),
+    "device.no_such_gpu": (
+        "只有 {count} 块显卡，最后一块是 cuda:{last}",
+        "there are {count} GPUs; the last is cuda:{last}",
+    ),
+    "device.no_dtype": (
+        "不支持 {precision}（{detail}）",
+        "it cannot compute in {precision} ({detail})",
+    ),
+    "download.offline": (
+        "本机没有该模型，而 --offline 不允许联网",
+        "it is not on this machine, and --offline forbids the network",
+    ),
+    "download.unreachable": (
+        "无法连接下载源，或连接中断（{detail}）",
+        "the hub cannot be reached, or the connection broke ({detail})",
+    ),
     "download.not_found": ("下载源上没有该模型或版本", "the hub has no such model or revision"),
-    "download.incomplete_repository": ("下载源上缺少文件：{names}", "these files are missing on the hub: {names}"),
-    "download.mismatch": ("收到的文件与下载源列出的大小或校验值不符（{detail}）", "what came has another size or hash than the hub lists ({detail})"),
-    "download.damaged": ("{name} 的大小或 SHA-256 与下载源列出的不符，已删除", "{name} has another size or SHA-256 than the hub lists; it was removed"),
-    "download.no_room": ("需要 {needed_mb:.0f} MB，而 {path} 所在磁盘只剩 {free_mb:.0f} MB", "{needed_mb:.0f} MB are needed, and the disk of {path} has {free_mb:.0f} MB left"),
+    "download.incomplete_repository": (
+        "下载源上缺少文件：{names}",
+        "these files are missing on the hub: {names}",
+    ),
+    "download.mismatch": (
+        "收到的文件与下载源列出的大小或校验值不符（{detail}）",
+        "what came has another size or hash than the hub lists ({detail})",
+    ),
+    "download.damaged": (
+        "{name} 的大小或 SHA-256 与下载源列出的不符，已删除",
+        "{name} has another size or SHA-256 than the hub lists; it was removed",
+    ),
+    "download.no_room": (
+        "需要 {needed_mb:.0f} MB，而 {path} 所在磁盘只剩 {free_mb:.0f} MB",
+        "{needed_mb:.0f} MB are needed, and the disk of {path} has {free_mb:.0f} MB left",
+    ),
     "download.disk_full": ("磁盘已满", "the disk is full"),
     "download.failed": ("{detail}", "{detail}"),
     # --- ui: the page ----------------------------------------------------------------------------
@@ -123,10 +186,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui.start": ("开始识别", "Recognise"),
     "ui.cancel": ("取消", "Cancel"),
     "ui.example": ("加载示例音频", "Load example"),
-    "ui.example.note": ("示例为合成语音，并非真人", "The example is a synthetic voice, not a person"),
+    "ui.example.note": (
+        "示例为合成语音，并非真人",
+        "The example is a synthetic voice, not a person",
+    ),
     "ui.example.missing": ("没有找到示例音频。", "The example recording is missing."),
     "ui.tips": ("录音建议", "Recording tips"),
-    "ui.tips.distance": ("距麦克风约 15 厘米，环境安静", "About 15 cm from the microphone, in a quiet place"),
+    "ui.tips.distance": (
+        "距麦克风约 15 厘米，环境安静",
+        "About 15 cm from the microphone, in a quiet place",
+    ),
     "ui.tips.length": ("3-8 秒，前后各留 0.3 秒", "3 to 8 seconds, with 0.3 s kept at both ends"),
     "ui.tips.sentence": ("一句话，一种明确的情感", "One sentence with one clear emotion"),
     "ui.tips.format": ("格式优先级：WAV > FLAC > MP3", "Formats, best first: WAV > FLAC > MP3"),
@@ -135,10 +204,19 @@ TEXTS: dict[str, tuple[str, str]] = {
         "上传或录制一段语音，然后点击“开始识别”。",
         "Upload or record some speech, then press Recognise.",
     ),
-    "ui.empty.emotion": ("主要情感、置信度与使用建议", "The emotion, how sure it is and what to do with it"),
+    "ui.empty.emotion": (
+        "主要情感、置信度与使用建议",
+        "The emotion, how sure it is and what to do with it",
+    ),
     "ui.empty.scores": ("九种情感的得分分布", "The scores of all nine emotions"),
-    "ui.empty.quality": ("录音质量：波形、噪声、削波等检查", "The recording: waveform, noise, clipping and more"),
-    "ui.empty.time": ("帧级别：情感随时间的变化与字幕导出", "With frames: emotion over time, and subtitles"),
+    "ui.empty.quality": (
+        "录音质量：波形、噪声、削波等检查",
+        "The recording: waveform, noise, clipping and more",
+    ),
+    "ui.empty.time": (
+        "帧级别：情感随时间的变化与字幕导出",
+        "With frames: emotion over time, and subtitles",
+    ),
     "ui.empty.files": ("结果文件下载", "All files for download"),
     # progress
     "ui.running": ("正在识别 {name}", "Working on {name}"),
@@ -155,13 +233,25 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui.error": ("未能完成识别", "No result"),
     # model badge
     "ui.model.idle": ("模型尚未启动", "The model has not started"),
-    "ui.model.importing": ("正在启动运行环境（{seconds:.0f} 秒）", "Starting the runtime ({seconds:.0f} s)"),
+    "ui.model.importing": (
+        "正在启动运行环境（{seconds:.0f} 秒）",
+        "Starting the runtime ({seconds:.0f} s)",
+    ),
     "ui.model.downloading": ("正在下载 {wanted}", "Downloading {wanted}"),
-    "ui.model.loading": ("正在加载 {wanted}（{seconds:.0f} 秒）", "Loading {wanted} ({seconds:.0f} s)"),
+    "ui.model.loading": (
+        "正在加载 {wanted}（{seconds:.0f} 秒）",
+        "Loading {wanted} ({seconds:.0f} s)",
+    ),
     "ui.model.ready": ("{answering} 已就绪", "{answering} is ready"),
-    "ui.model.compact": ("内置小模型 compact 正在回答", "The small built-in model (compact) answers"),
+    "ui.model.compact": (
+        "内置小模型 compact 正在回答",
+        "The small built-in model (compact) answers",
+    ),
     "ui.model.failed": ("{wanted} 不可用", "{wanted} is not available"),
-    "ui.model.early": ("现在就可以提交，模型就绪后自动识别。", "You can start now: requests wait for the model."),
+    "ui.model.early": (
+        "现在就可以提交，模型就绪后自动识别。",
+        "You can start now: requests wait for the model.",
+    ),
     "ui.model.limits": (
         "它很小，准确率远低于 emotion2vec_plus_large，请勿据此做决定。",
         "It is small and far less accurate than emotion2vec_plus_large: decide nothing on its word.",
@@ -220,7 +310,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "点击图表可跳转；得分已按列平均，导出文件含每一帧。",
         "Click to jump. Scores are averaged per column; the files hold every frame.",
     ),
-    "ui.time.peak": ("最强：{emotion} {percent}，{start}-{end}", "Peak: {emotion} {percent}, {start} to {end}"),
+    "ui.time.peak": (
+        "最强：{emotion} {percent}，{start}-{end}",
+        "Peak: {emotion} {percent}, {start} to {end}",
+    ),
     "ui.time.weighted": ("加权窗口：{emotion} {percent}", "Weighted window: {emotion} {percent}"),
     "ui.segments": ("情感片段", "Segments"),
     "ui.utterances": ("逐句识别", "Sentence by sentence"),
@@ -245,7 +338,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "decoding {decode:.2f} s, inference {inference:.2f} s, in all {total:.2f} s",
     ),
     "ui.details.entropy": ("分布熵", "Entropy"),
-    "ui.details.entropy.value": ("{bits:.2f} 比特（最大值的 {percent}）", "{bits:.2f} bits ({percent} of the maximum)"),
+    "ui.details.entropy.value": (
+        "{bits:.2f} 比特（最大值的 {percent}）",
+        "{bits:.2f} bits ({percent} of the maximum)",
+    ),
     "ui.embedding.title": ("Embedding 特征", "Embedding"),
     "ui.embedding.shape": ("形状", "Shape"),
     "ui.embedding.norm": ("L2 范数", "L2 norm"),
@@ -266,7 +362,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.python": ("Python", "Python"),
     "doctor.setuptools": ("setuptools（提供 distutils）", "setuptools (provides distutils)"),
     "doctor.packages": ("Python 包", "Packages"),
-    "doctor.requirements": ("与 requirements.txt 不符的版本", "Versions other than requirements.txt asks for"),
+    "doctor.requirements": (
+        "与 requirements.txt 不符的版本",
+        "Versions other than requirements.txt asks for",
+    ),
     "doctor.torch_and_torchaudio": ("torch 与 torchaudio", "torch and torchaudio"),
     "doctor.torchaudio": ("torch 与 torchaudio", "torch and torchaudio"),
     "doctor.decoders": ("音频解码", "Audio decoders"),
@@ -284,36 +383,114 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.check_broke": ("检查本身出错：{detail}", "the check itself failed: {detail}"),
     "doctor.not_installed": ("未安装", "not installed"),
     "doctor.missing": ("缺少 {names}", "missing: {names}"),
-    "doctor.torchaudio_cuda": ("{pair}：torchaudio 是 CUDA 版，而 torch 不是；本程序会绕开它", "{pair}: torchaudio is built for CUDA and torch is not; this program works around it"),
-    "doctor.no_gpu": ("没有 NVIDIA 显卡或驱动；使用 CPU", "no NVIDIA GPU or driver; the CPU is used"),
-    "doctor.cpu_torch": ("有 NVIDIA 显卡，但安装的 PyTorch 只支持 CPU", "there is an NVIDIA GPU, but the installed PyTorch is built for the CPU only"),
-    "doctor.gpu_memory": ("{name}，显存 {total_mb:.0f} MB，空闲 {free_mb:.0f} MB", "{name}, {total_mb:.0f} MB of memory, {free_mb:.0f} MB free"),
-    "doctor.disk_value": ("剩余 {free_gb:.1f} GB，outputs 已用 {least}{outputs_mb:.0f} MB", "{free_gb:.1f} GB free, outputs hold {least}{outputs_mb:.0f} MB"),
-    "doctor.rotational": ("{name} 是机械硬盘（或如此自称的虚拟盘）", "{name} is a spinning disk (or a virtual one that says so)"),
+    "doctor.torchaudio_cuda": (
+        "{pair}：torchaudio 是 CUDA 版，而 torch 不是；本程序会绕开它",
+        "{pair}: torchaudio is built for CUDA and torch is not; this program works around it",
+    ),
+    "doctor.no_gpu": (
+        "没有 NVIDIA 显卡或驱动；使用 CPU",
+        "no NVIDIA GPU or driver; the CPU is used",
+    ),
+    "doctor.cpu_torch": (
+        "有 NVIDIA 显卡，但安装的 PyTorch 只支持 CPU",
+        "there is an NVIDIA GPU, but the installed PyTorch is built for the CPU only",
+    ),
+    "doctor.gpu_memory": (
+        "{name}，显存 {total_mb:.0f} MB，空闲 {free_mb:.0f} MB",
+        "{name}, {total_mb:.0f} MB of memory, {free_mb:.0f} MB free",
+    ),
+    "doctor.disk_value": (
+        "剩余 {free_gb:.1f} GB，outputs 已用 {least}{outputs_mb:.0f} MB",
+        "{free_gb:.1f} GB free, outputs hold {least}{outputs_mb:.0f} MB",
+    ),
+    "doctor.rotational": (
+        "{name} 是机械硬盘（或如此自称的虚拟盘）",
+        "{name} is a spinning disk (or a virtual one that says so)",
+    ),
     "doctor.port_taken": ("{address} 已被占用：{holder}", "{address} is taken by {holder}"),
-    "doctor.model_here": ("{id}，{path}，{size_mb:.0f} MB，精简权重：{slim}", "{id}, {path}, {size_mb:.0f} MB, slim weights: {slim}"),
+    "doctor.model_here": (
+        "{id}，{path}，{size_mb:.0f} MB，精简权重：{slim}",
+        "{id}, {path}, {size_mb:.0f} MB, slim weights: {slim}",
+    ),
     "doctor.model_absent": ("{id} 不在本机", "{id} is not on this machine"),
     "doctor.compact_absent": ("文件缺失", "its files are missing"),
     "doctor.remedy.python": ("请安装 Python 3.10 或更新的版本。", "Install Python 3.10 or newer."),
-    "doctor.remedy.setuptools": ("请运行 pip install setuptools：funasr 需要其中的 distutils。", "Run pip install setuptools: funasr needs its distutils."),
-    "doctor.remedy.install": ("请运行 pip install -r requirements.txt。", "Run pip install -r requirements.txt."),
-    "doctor.remedy.torchaudio": ("可以不处理；或卸载 torchaudio，或安装与 torch 同一来源的版本。", "Nothing needs doing; to be rid of it, uninstall torchaudio or install it from where torch came from."),
-    "doctor.remedy.codecs": ("请重新安装 av（pip install --force-reinstall av），其中自带这些解码器。", "Reinstall av (pip install --force-reinstall av); it brings these decoders."),
-    "doctor.remedy.no_gpu": ("请安装显卡驱动，或改用 --device auto 或 --cpu。", "Install the GPU driver, or use --device auto or --cpu."),
-    "doctor.remedy.cpu_torch": ("要使用显卡，请按 pytorch.org 的说明安装 CUDA 版 PyTorch。", "To use the GPU, install a CUDA build of PyTorch as pytorch.org says."),
-    "doctor.remedy.small_gpu": ("显存少于 6 GB：请使用 --low-vram 或 --cpu。", "Less than 6 GB: use --low-vram or --cpu."),
-    "doctor.remedy.medium_gpu": ("够用；建议 11 GB。长音频可加 --low-vram。", "Enough; 11 GB are recommended. For long recordings --low-vram helps."),
-    "doctor.remedy.memory": ("建议 16 GB；可用 --medvq 使权重减半，并关闭其他程序。", "16 GB are recommended; --medvq halves the weights; close other programs."),
-    "doctor.remedy.disk": ("请清理磁盘，或用 --outputs 换一个位置，或用 --keep-days 自动删除旧结果。", "Free some space, choose another place with --outputs, or let --keep-days remove old results."),
-    "doctor.remedy.disk_model": ("下载模型需要约 3 GB。", "Downloading the model takes about 3 GB."),
-    "doctor.remedy.outputs": ("请修改文件夹权限，或用 --outputs 换一个位置。", "Change the folder's permissions, or choose another place with --outputs."),
-    "doctor.remedy.rotational": ("可以使用；放在 SSD 上会更快（--outputs）。", "It works; on an SSD it is faster (--outputs)."),
-    "doctor.remedy.port": ("请停止该程序，或用 --server-port 换一个端口。", "Stop that program, or choose another port with --server-port."),
-    "doctor.remedy.address": ("请检查 --server-name 和 --server-port。", "Check --server-name and --server-port."),
-    "doctor.remedy.open_server": ("其他机器可以访问且没有保护：请加 --auth 或 --api-key。", "Other machines can reach it and nothing protects it: add --auth or --api-key."),
-    "doctor.remedy.model": ("启动后会自动下载（约 2 GB），或先运行 download 命令；或把模型文件夹放入 models/。", "It is downloaded at the start (about 2 GB), or by the download command; or put its folder into models/."),
-    "doctor.remedy.model_offline": ("--offline 不允许下载：请把模型文件夹放入 models/。", "--offline forbids the download: put its folder into models/."),
-    "doctor.remedy.reinstall": ("请重新获取本程序的完整文件。", "Get the program's files again; these are part of it."),
+    "doctor.remedy.setuptools": (
+        "请运行 pip install setuptools：funasr 需要其中的 distutils。",
+        "Run pip install setuptools: funasr needs its distutils.",
+    ),
+    "doctor.remedy.install": (
+        "请运行 pip install -r requirements.txt。",
+        "Run pip install -r requirements.txt.",
+    ),
+    "doctor.remedy.torchaudio": (
+        "可以不处理；或卸载 torchaudio，或安装与 torch 同一来源的版本。",
+        "Nothing needs doing; to be rid of it, uninstall torchaudio or install it from where torch came from.",
+    ),
+    "doctor.remedy.codecs": (
+        "请重新安装 av（pip install --force-reinstall av），其中自带这些解码器。",
+        "Reinstall av (pip install --force-reinstall av); it brings these decoders.",
+    ),
+    "doctor.remedy.no_gpu": (
+        "请安装显卡驱动，或改用 --device auto 或 --cpu。",
+        "Install the GPU driver, or use --device auto or --cpu.",
+    ),
+    "doctor.remedy.cpu_torch": (
+        "要使用显卡，请按 pytorch.org 的说明安装 CUDA 版 PyTorch。",
+        "To use the GPU, install a CUDA build of PyTorch as pytorch.org says.",
+    ),
+    "doctor.remedy.small_gpu": (
+        "显存少于 6 GB：请使用 --low-vram 或 --cpu。",
+        "Less than 6 GB: use --low-vram or --cpu.",
+    ),
+    "doctor.remedy.medium_gpu": (
+        "够用；建议 11 GB。长音频可加 --low-vram。",
+        "Enough; 11 GB are recommended. For long recordings --low-vram helps.",
+    ),
+    "doctor.remedy.memory": (
+        "建议 16 GB；可用 --medvq 使权重减半，并关闭其他程序。",
+        "16 GB are recommended; --medvq halves the weights; close other programs.",
+    ),
+    "doctor.remedy.disk": (
+        "请清理磁盘，或用 --outputs 换一个位置，或用 --keep-days 自动删除旧结果。",
+        "Free some space, choose another place with --outputs, or let --keep-days remove old results.",
+    ),
+    "doctor.remedy.disk_model": (
+        "下载模型需要约 3 GB。",
+        "Downloading the model takes about 3 GB.",
+    ),
+    "doctor.remedy.outputs": (
+        "请修改文件夹权限，或用 --outputs 换一个位置。",
+        "Change the folder's permissions, or choose another place with --outputs.",
+    ),
+    "doctor.remedy.rotational": (
+        "可以使用；放在 SSD 上会更快（--outputs）。",
+        "It works; on an SSD it is faster (--outputs).",
+    ),
+    "doctor.remedy.port": (
+        "请停止该程序，或用 --server-port 换一个端口。",
+        "Stop that program, or choose another port with --server-port.",
+    ),
+    "doctor.remedy.address": (
+        "请检查 --server-name 和 --server-port。",
+        "Check --server-name and --server-port.",
+    ),
+    "doctor.remedy.open_server": (
+        "其他机器可以访问且没有保护：请加 --auth 或 --api-key。",
+        "Other machines can reach it and nothing protects it: add --auth or --api-key.",
+    ),
+    "doctor.remedy.model": (
+        "启动后会自动下载（约 2 GB），或先运行 download 命令；或把模型文件夹放入 models/。",
+        "It is downloaded at the start (about 2 GB), or by the download command; or put its folder into models/.",
+    ),
+    "doctor.remedy.model_offline": (
+        "--offline 不允许下载：请把模型文件夹放入 models/。",
+        "--offline forbids the download: put its folder into models/.",
+    ),
+    "doctor.remedy.reinstall": (
+        "请重新获取本程序的完整文件。",
+        "Get the program's files again; these are part of it.",
+    ),
     # --- errors: what was found and expected; then what to do ---------------------------------
     "error.internal": (
         "服务器内部错误，编号 {error_id}。",
@@ -335,6 +512,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "The field {field} has the value {value}; allowed: {allowed}.",
     ),
     "error.bad_field.hint": ("请改用允许的值。", "Send one of the allowed values."),
+    "error.cannot_read": ("无法打开 {name}：{problem}", "Cannot open {name}: {problem}"),
+    "error.cannot_read.hint": ("请检查路径和权限。", "Check the path and its permissions."),
     "error.upload_too_large": (
         "文件超过 {limit_mb:g} MB 的上限。",
         "The file is larger than the limit of {limit_mb:g} MB.",
@@ -718,4 +897,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "remedy.fix_channel_polarity": ("将一个声道反相。", "Invert one channel."),
     "remedy.split_channels": ("将声道拆开分别识别。", "Split the channels."),
     "remedy.use_lossless": ("尽量使用无损格式。", "Use a lossless format where you can."),
+    # --- robustness test --------------------------------------------------------------------------
+    "robustness.fan": ("空调类稳态噪声", "steady noise (air conditioner)"),
+    "robustness.babble": ("多人说话噪声", "babble (several speakers)"),
+    "robustness.flipped": ("结果改变", "the answer changes"),
+    "robustness.flips_at": (
+        "{kind}：信噪比降到 {snr_db:.0f} dB 时结果改变。",
+        "{kind}: the answer changes at {snr_db:.0f} dB.",
+    ),
+    "robustness.holds": (
+        "{kind}：直到 0 dB 结果都不变。",
+        "{kind}: the answer holds down to 0 dB.",
+    ),
 }
