@@ -1,0 +1,208 @@
+"""How fast the model answers: plain funasr and ours, at full size, on the same clips in one run.
+
+    python benchmarks/speed.py [--model DIRECTORY] [--quick]
+
+Without --model a full-size checkpoint with random weights is built: speed and memory do not depend
+on what the weights say. Every implementation runs in a process of its own. Writes
+benchmarks/results/speed.md (latency, throughput, long recordings).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from benchmarks.machine import describe, peak_rss_mb  # noqa: E402
+
+RATE_HZ = 16_000
+LATENCY_S = (1.0, 3.0, 5.0, 10.0, 30.0)
+REPEATS = 5
+MIXED_CLIPS = 200
+LONG_S = (109.0, 200.0)
+HOUR_S = 3600.0
+
+MEMORY_LIMIT_MB = 16_000
+"""What one implementation may take: a machine of 16 GB, the least the doctor asks for."""
+
+
+def clip(duration_s: float, seed: int = 0) -> np.ndarray:
+    """float32 (n,): noise; the model's work does not depend on what it hears."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal(round(duration_s * RATE_HZ)).astype(np.float32)
+
+
+def mixed_clips(count: int) -> list[np.ndarray]:
+    """Durations as in a call centre's sentences: log-normal, median 4 s, 1 to 30 s."""
+    rng = np.random.default_rng(1)
+    durations_s = np.clip(rng.lognormal(np.log(4), 0.7, count), 1, 30)
+    return [clip(duration_s, seed) for seed, duration_s in enumerate(durations_s)]
+
+
+def measure(predict: Callable[[list[np.ndarray]], Any], part: str) -> dict[str, Any]:
+    """One part of the table for one implementation; seconds and MB."""
+    figures: dict[str, Any] = {}
+    if part == "latency":
+        for duration_s in LATENCY_S:
+            sound = [clip(duration_s)]
+            predict(sound)  # burn-in
+            # The least of the repeats: what the machine can do, with the least of what else it does.
+            figures[f"{duration_s:g}"] = min(timed(predict, sound) for _ in range(REPEATS))
+    elif part.startswith("mixed"):
+        sounds = mixed_clips(int(part.split("-")[1]))
+        predict(sounds[:1])
+        taken_s = timed(predict, sounds)
+        audio_s = sum(map(len, sounds)) / RATE_HZ
+        figures = {"taken_s": taken_s, "audio_s": audio_s, "clips": len(sounds)}
+    else:
+        duration_s = float(part.split("-")[1])
+        sound = [clip(duration_s)]
+        predict([clip(1.0)])
+        before_mb = peak_rss_mb()
+        figures = {"taken_s": timed(predict, sound), "before_mb": before_mb}
+    figures["peak_mb"] = peak_rss_mb()
+    return figures
+
+
+def timed(predict: Callable[[list[np.ndarray]], Any], sounds: list[np.ndarray]) -> float:
+    start = time.perf_counter()
+    predict(sounds)
+    return time.perf_counter() - start
+
+
+def funasr_predict(directory: Path) -> Callable[[list[np.ndarray]], Any]:
+    from emotion2vec_ui.model import fit_torchaudio
+
+    fit_torchaudio()
+    from funasr import AutoModel
+
+    model = AutoModel(
+        model=str(directory), device="cpu", ncpu=os.cpu_count(), disable_update=True,
+        disable_pbar=True, log_level="ERROR",
+    )  # fmt: skip
+    return lambda sounds: model.generate(sounds, granularity="utterance", extract_embedding=False)
+
+
+def our_predict(directory: Path, precision: str) -> Callable[[list[np.ndarray]], Any]:
+    from emotion2vec_ui import engine, model
+    from emotion2vec_ui.settings import Settings
+
+    settings = Settings(model=str(directory), device="cpu", precision=precision)
+    location = model.resolve(settings)
+    assert location is not None
+    loaded = model.load(location, settings)
+    return lambda sounds: engine.predict(loaded, sounds)
+
+
+def child(directory: Path, who: str, part: str) -> None:
+    limit = MEMORY_LIMIT_MB * 1_000_000
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    predict = funasr_predict(directory) if who == "funasr" else our_predict(directory, who)
+    try:
+        figures = measure(predict, part)
+    except (MemoryError, RuntimeError) as error:
+        if "allocate memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        figures = {"failed": "out of memory"}
+    print(json.dumps(figures))
+
+
+def run_child(directory: Path, who: str, part: str) -> dict[str, Any]:
+    print(f"{who}: {part} ...", file=sys.stderr, flush=True)
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).resolve())]
+    done = subprocess.run(
+        [*command, "--child", str(directory), who, part], stdout=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        return {"failed": f"died ({done.returncode})"}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+WHO = {"funasr": "funasr, fp32", "fp32": "ours, fp32", "bf16": "ours, bf16"}
+
+
+def table(directory: Path, quick: bool) -> str:
+    """The whole report as Markdown."""
+    figures: dict[str, dict[str, Any]] = {who: {} for who in WHO}
+    clips = 20 if quick else MIXED_CLIPS
+    parts = ["latency", f"mixed-{clips}", *(f"long-{s:g}" for s in LONG_S)]
+    for part in parts:
+        for who in WHO:
+            figures[who][part] = run_child(directory, who, part)
+    hour = f"long-{60 if quick else HOUR_S:g}"
+    for who in ("bf16",):
+        figures[who][hour] = run_child(directory, who, hour)
+
+    lines = ["## Latency of one clip, s (least of 5)", ""]
+    lines += ["| | " + " | ".join(f"{s:g} s" for s in LATENCY_S) + " |"]
+    lines += ["|---" * (len(LATENCY_S) + 1) + "|"]
+    for who, name in WHO.items():
+        row = figures[who]["latency"]
+        cells = (f"{row[f'{s:g}']:.2f}" if "failed" not in row else "-" for s in LATENCY_S)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", f"## {clips} clips of 1 to 30 s", ""]
+    lines += [
+        "| | audio, s | taken, s | times real time | peak memory, MB |",
+        "|---|---|---|---|---|",
+    ]
+    for who, name in WHO.items():
+        row = figures[who][f"mixed-{clips}"]
+        speed = row["audio_s"] / row["taken_s"]
+        lines.append(
+            f"| {name} | {row['audio_s']:.0f} | {row['taken_s']:.0f} | {speed:.1f} | "
+            f"{row['peak_mb']:.0f} |"
+        )
+    lines += ["", f"## Long recordings (at most {MEMORY_LIMIT_MB / 1000:g} GB)", ""]
+    lines += ["| recording | | taken, s | peak memory, MB | before it |", "|---|---|---|---|---|"]
+    for part in [*parts[2:], hour]:
+        for who, name in WHO.items():
+            row = figures[who].get(part)
+            if row is None:
+                continue
+            if "failed" in row:
+                cells = f"{row['failed']} | | "
+            else:
+                cells = f"{row['taken_s']:.0f} | {row['peak_mb']:.0f} | {row['before_mb']:.0f}"
+            lines.append(f"| {part.split('-')[1]} s | {name} | {cells} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a full-size model directory")
+    parser.add_argument("--quick", action="store_true", help="20 clips, a minute for the hour")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(Path(options.child[0]), *options.child[1:])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        directory = options.model
+        if directory is None:
+            from tests.tiny import FULL_SIZE, build_model_dir
+
+            directory = build_model_dir(Path(folder) / "full", **FULL_SIZE)
+        tables = table(directory, options.quick)
+    text = f"# Speed\n\n{tables}\n\n{describe()}\n"
+    print(text)
+    if not options.quick:
+        target = ROOT / "benchmarks" / "results" / "speed.md"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
