@@ -59,7 +59,7 @@ def measure(predict: Callable[[list[np.ndarray]], Any], part: str) -> dict[str, 
         for duration_s in LATENCY_S:
             sound = [clip(duration_s)]
             predict(sound)  # burn-in
-            # The least of the repeats: what the machine can do, with the least of what else it does.
+            # The least of the repeats: the machine with the least of what else it does.
             figures[f"{duration_s:g}"] = min(timed(predict, sound) for _ in range(REPEATS))
     elif part.startswith("mixed"):
         sounds = mixed_clips(int(part.split("-")[1]))
