@@ -74,7 +74,7 @@ class Config:
 
     width: int = 512
     heads: int = 8
-    layers: int = 4
+    layers: int = 3
     dim: int = 512
 
 

@@ -38,13 +38,13 @@ class Recipe:
         seed: of order, crops, masks and initial head.
     """
 
-    frozen: int = 2
-    epochs: int = 5
+    frozen: int = 3
+    epochs: int = 8
     batch: int = 32
     block_rate: float = 1e-4
     head_rate: float = 1e-3
-    clean_share: float = 0.3
-    crop_frames: int = 250
+    clean_share: float = 0.4
+    crop_frames: int = 200
     smoothing: float = 0.1
     mix_probability: float = 0.5
     mask_probability: float = 0.5
