@@ -126,7 +126,7 @@ def run_child(*arguments: str) -> dict[str, Any]:
 
 def drop_from_cache(directory: Path) -> None:
     """Lets the kernel forget the files' pages; it may only do so once they are on the disk."""
-    for path in directory.iterdir():
+    for path in filter(Path.is_file, directory.iterdir()):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
