@@ -8,7 +8,6 @@ import binascii
 import contextlib
 import json
 import logging
-import re
 import secrets
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -28,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from emotion2vec_ui import __version__, results
+from emotion2vec_ui import __version__, history_api, results
 from emotion2vec_ui.access import Guard, error_response, language
 from emotion2vec_ui.decoding import Decoder
 from emotion2vec_ui.errors import (
@@ -39,12 +38,15 @@ from emotion2vec_ui.errors import (
     ResultNotFound,
     UploadTooLarge,
 )
+from emotion2vec_ui.history import History
 from emotion2vec_ui.metrics import Metrics
 from emotion2vec_ui.model import ModelHolder
 from emotion2vec_ui.pipeline import GRANULARITIES, Cancelled, Recogniser, Result
 from emotion2vec_ui.settings import Settings
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STOP_WITHIN_S = 20.0
 """How long what runs may take to finish after SIGTERM."""
@@ -59,7 +61,6 @@ CLIENT_GONE_STATUS = 499
 
 COPY_BYTES = 1 << 20
 
-RESULT_FOLDER = re.compile(r"outputs_\d{8}_\d{6}(_\d+)?")
 RESULT_FILES = frozenset({results.RESULT_NAME, results.AUDIO_NAME, results.EMBEDDING_NAME})
 MEDIA_TYPES = {
     results.RESULT_NAME: "application/json; charset=utf-8",
@@ -133,6 +134,24 @@ PREDICT_BODY = {
     }
 }
 
+STRESS_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["audio"],
+                    "properties": {
+                        "audio": {"type": "string", "format": "binary"},
+                        "seed": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
+                    },
+                }
+            }
+        },
+    }
+}
+
 PREDICT_ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "A field has a bad value, or there is no audio."},
     401: {"model": ErrorBody, "description": "No or wrong key."},
@@ -153,6 +172,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
+        self.history = History(settings.outputs)
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
         self.recogniser = Recogniser(
@@ -174,6 +194,7 @@ class Service:
             housekeeping.cancel()
             await anyio.to_thread.run_sync(self.recogniser.stop, STOP_WITHIN_S)
             await anyio.to_thread.run_sync(self.decoder.stop)
+            self.history.close()
 
     async def predict(self, request: Request) -> Response:
         """Recognises the recording of one request, in any of its two forms."""
@@ -205,7 +226,16 @@ class Service:
             return JSONResponse({"data": [body], "duration": taken_s})
         return JSONResponse(body)
 
-    async def _watched(self, request: Request, work: Callable[..., Result]) -> Result:
+    async def stress(self, request: Request) -> Response:
+        """Recognises one recording under noise and codecs."""
+        with tempfile.TemporaryDirectory(prefix="emotion2vec-") as folder:
+            path = Path(folder) / "upload"
+            name, fields = await _read_upload(request, path, self.settings)
+            seed = _whole_number("seed", fields.get("seed", "0"))
+            work = partial(self.recogniser.stress, path, name=name, seed=seed)
+            return JSONResponse(await self._watched(request, work))
+
+    async def _watched(self, request: Request, work: Callable[..., T]) -> T:
         """Runs `work` in a thread and gives its place up when the caller is gone."""
         gone = False
 
@@ -251,6 +281,7 @@ def create_app(settings: Settings) -> Any:
         redoc_url=None,
     )
     app.state.service = service
+    history_api.add_routes(app, service.history, settings)
     _add_routes(app, service)
     _add_error_handlers(app, service)
     _mount_page(app, service)
@@ -260,15 +291,7 @@ def create_app(settings: Settings) -> Any:
 def with_urls(result: Result, settings: Settings) -> dict[str, Any]:
     """The report with the addresses of its files."""
     assert result.folder is not None
-    name = result.folder.name
-    base = f"{settings.root_path.rstrip('/')}/file=outputs/{name}"
-    has_embedding = result.report["embedding"] is not None
-    return result.report | {
-        "output_dir": f"outputs/{name}",
-        "result_url": f"{base}/{results.RESULT_NAME}",
-        "audio_url": f"{base}/{results.AUDIO_NAME}",
-        "embedding_url": f"{base}/{results.EMBEDDING_NAME}" if has_embedding else None,
-    }
+    return results.with_urls(result.report, result.folder.name, settings.root_path)
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
@@ -286,11 +309,21 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def predict(request: Request) -> Response:
         return await service.predict(request)
 
+    @app.post(
+        "/api/robustness",
+        tags=["emotion"],
+        summary="How noise and codecs would move the result of one recording",
+        responses=PREDICT_ERRORS,
+        openapi_extra=STRESS_BODY,
+    )
+    async def stress(request: Request) -> Response:
+        return await service.stress(request)
+
     @app.get("/file=outputs/{folder}/{name}", include_in_schema=False)
     async def output_file(folder: str, name: str) -> Response:
         # Names are matched, never resolved: nothing else under outputs, no link, no "..".
         path = settings.outputs / folder / name
-        if not RESULT_FOLDER.fullmatch(folder) or name not in RESULT_FILES:
+        if not results.RESULT_FOLDER.fullmatch(folder) or name not in RESULT_FILES:
             raise ResultNotFound(name=f"{folder}/{name}"[:200])
         if path.parent.is_symlink() or path.is_symlink() or not path.is_file():
             raise ResultNotFound(name=f"{folder}/{name}")
@@ -389,21 +422,30 @@ def _is_json(request: Request) -> bool:
 
 async def _read_form(request: Request, path: Path, settings: Settings) -> tuple[str, str, bool]:
     """Writes the form's file to `path`; returns its name, granularity and the embedding wish."""
+    name, fields = await _read_upload(request, path, settings)
+    return (
+        name,
+        _choice("granularity", fields.get("granularity", "utterance")),
+        _boolean("extract_embedding", fields.get("extract_embedding", "false")),
+    )
+
+
+async def _read_upload(
+    request: Request, path: Path, settings: Settings
+) -> tuple[str, dict[str, Any]]:
+    """Writes the form's file to `path`; returns its name and the other fields."""
     try:
         async with request.form(max_files=4, max_fields=16) as form:
             upload = form.get("audio")
             if not isinstance(upload, UploadFile):
                 raise MissingAudio()
-            granularity = _choice("granularity", form.get("granularity", "utterance"))
-            embedding = _boolean("extract_embedding", form.get("extract_embedding", "false"))
             if (upload.size or 0) > settings.max_upload_bytes:
                 raise UploadTooLarge(limit_mb=settings.max_upload_mb)
-            name = upload.filename or "audio"
             await anyio.to_thread.run_sync(_copy, upload.file, path)
+            return upload.filename or "audio", {key: form[key] for key in form if key != "audio"}
     except HTTPException as error:
         # Starlette's word for a body that is no form at all.
         raise InputError(problem=str(error.detail)) from None
-    return name, granularity, embedding
 
 
 async def _read_json(request: Request, path: Path, settings: Settings) -> tuple[str, str, bool]:
@@ -448,6 +490,12 @@ def _boolean(field: str, value: Any) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("false", "0", "no", "off", ""):
         return False
     raise BadField(field=field, value=repr(value)[:100], allowed="true, false")
+
+
+def _whole_number(field: str, value: Any) -> int:
+    if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}", value):
+        raise BadField(field=field, value=repr(value)[:100], allowed="0 ... 999999999")
+    return int(value)
 
 
 def _copy(source: Any, path: Path) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -31,6 +32,8 @@ RESULT_NAME = "result.json"
 AUDIO_NAME = "processed_audio.wav"
 EMBEDDING_NAME = "embedding.npy"
 FOLDER_PREFIX = "outputs_"
+RESULT_FOLDER = re.compile(r"outputs_[0-9]{8}_[0-9]{6}(_[0-9]{1,9})?")
+"""A name is matched against this and never resolved: no "..", no link, nothing else in there."""
 
 DECIMALS = 6
 """Nine scores then sum to 1 within 4.5e-6; the contract allows 1e-5."""
@@ -124,7 +127,6 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: contract section 3."""
-        in_frames = self.frame_scores is not None
         result: dict[str, Any] = {
             "emotion": self.emotion,
             "confidence": round(self.confidence, DECIMALS),
@@ -133,7 +135,7 @@ class Report:
             "timestamp": self.timestamp,
             "schema": SCHEMA,
         }
-        if in_frames:
+        if self.frame_scores is not None:
             result["scores"] = np.round(self.frame_scores, DECIMALS).tolist()
             result["labels"] = list(self.labels)
             result["frame_rate"] = 50
@@ -151,6 +153,18 @@ class Report:
             "log": self.log,
         }
         return result
+
+
+def with_urls(report: dict[str, Any], folder_name: str, root_path: str = "") -> dict[str, Any]:
+    """A report with the addresses of its files below `root_path`: contract section 5."""
+    base = f"{root_path.rstrip('/')}/file=outputs/{folder_name}"
+    has_embedding = report.get("embedding") is not None
+    return report | {
+        "output_dir": f"outputs/{folder_name}",
+        "result_url": f"{base}/{RESULT_NAME}",
+        "audio_url": f"{base}/{AUDIO_NAME}",
+        "embedding_url": f"{base}/{EMBEDDING_NAME}" if has_embedding else None,
+    }
 
 
 def now_text(moment: datetime | None = None) -> str:
