@@ -8,6 +8,7 @@ import binascii
 import contextlib
 import json
 import logging
+import re
 import secrets
 import shutil
 import tempfile
