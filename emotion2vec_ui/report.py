@@ -51,18 +51,18 @@ def render(
     safe = dict(report) | {"segments": [], "utterances": []}
     if in_frames and whole:
         safe |= {"segments": report["segments"], "utterances": report["utterances"]}
+    scores = _scores(report)
+    limits = _mind(_model_id(report), lang)
     parts = [
         _head(report, folder_name, lang),
         _player(audio_url, lang),
-        _columns(
-            _leader(safe, whole), charts.score_bars(_scores(report), _margin(_scores(report)))
-        ),
+        _columns(_leader(safe, whole), charts.score_bars(scores, _margin(scores))),
     ]
     if whole:
         parts += [_over_time(safe, lang) if in_frames else "", _recording(safe)]
-        parts.append(_columns(_facts(safe, lang), _log(safe) + _mind(_model_id(report), lang)))
+        parts.append(_columns(_facts(safe, lang), charts.log(safe) + limits))
     else:
-        parts.append(_mind(_model_id(report), lang))
+        parts.append(limits)
     title = f"{_t('report.title', lang)} · {folder_name}"
     return _document(title, "".join(parts), lang, switch={} if audio_url else None)
 
@@ -294,13 +294,9 @@ def _facts(report: Mapping[str, Any], lang: str) -> str:
     return _card(_e("report.facts", lang), _definitions(rows, lang), "facts")
 
 
-def _log(report: Mapping[str, Any]) -> str:
-    return charts.log(report)
-
-
 def _mind(model: str | None, lang: str) -> str:
     """What such a result can and cannot say; it belongs on every copy that is handed over."""
-    keys = ["report.mind.errs", "report.mind.lies", "report.mind.person", "report.mind.bands"]
+    keys = ["report.mind.errs", "report.mind.lies", "report.mind.person"]
     if model is not None:
         keys.append("report.licence.compact" if model == "compact" else "report.licence")
     items = "".join(f"<li>{_e(key, lang)}</li>" for key in keys)

@@ -382,10 +382,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "请勿单凭本报告评价或决定一个人；录音须经本人同意。",
         "Never judge or decide about a person on this report alone, and record only with consent.",
     ),
-    "report.mind.bands": (
-        "可信度分级：高于 85% 为高，70-85% 为中，50-70% 为低，低于 50% 不可靠。",
-        "Trust: above 85% is high, 70 to 85% medium, 50 to 70% low, below 50% unreliable.",
-    ),
     "report.licence": (
         "模型权重受其发布页所列许可（FunASR Model License）约束，使用时须注明来源与作者。",
         "The model's weights are under the licence of their hub page (FunASR Model License), which asks for attribution.",
