@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-PREDICT_PATHS = frozenset({"/api/predict", "/api/predict/"})
+PREDICT_PATHS = frozenset({"/api/predict", "/api/predict/", "/api/robustness"})
 
 FORM_OVERHEAD_BYTES = 65_536
 """Boundaries, part headers and the two other fields of a form."""

@@ -494,7 +494,7 @@ def _boolean(field: str, value: Any) -> bool:
 
 
 def _whole_number(field: str, value: Any) -> int:
-    if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}", value):
+    if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10):
         raise BadField(field=field, value=repr(value)[:100], allowed="0 ... 999999999")
     return int(value)
 

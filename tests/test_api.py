@@ -163,6 +163,23 @@ def test_real_speech(server):
         assert_result(post(server, clip).json())
 
 
+def test_robustness(server, recording):
+    def ask(**fields: str) -> requests.Response:
+        with recording.open("rb") as file:
+            return requests.post(
+                f"{server.url}/api/robustness", files={"audio": file}, data=fields, timeout=120
+            )
+
+    report = ask(seed="3").json()
+    assert report == ask(seed="3").json()
+    clean = report["outcomes"][0]
+    assert clean["condition"]["code"] == "clean" and not clean["flipped"]
+    # The clean condition is the recording as it is.
+    predicted = post(server, recording).json()["scores"]
+    assert clean["scores"] == pytest.approx(predicted, abs=1e-5)
+    assert_error(ask(seed="-1"), 400, "bad_field")
+
+
 # --- errors -------------------------------------------------------------------------------------
 
 
