@@ -8,7 +8,6 @@ import binascii
 import contextlib
 import json
 import logging
-import re
 import secrets
 import shutil
 import tempfile

@@ -12,6 +12,7 @@ are the means over all frames, that is the windows' own weighted by their durati
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def plan(n_samples: int, window_s: float = WINDOW_S) -> list[Window]:
     n_windows = -(-total // core)
     edges = [total * i // n_windows for i in range(n_windows + 1)]
     windows = []
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         left = max(0, begin - context)
         right = min(total, end + context)
         stop = n_samples if right == total else (right - 1) * HOP_SAMPLES + MIN_SAMPLES
