@@ -203,10 +203,7 @@ def _leader(report: Mapping[str, Any], whole: bool) -> str:
 def _recording(report: Mapping[str, Any]) -> str:
     """The picture of the recording above its checks."""
     duration_s = report["source"]["duration_s"]
-    picture = (
-        f'<div class="picture">{charts.waveform(report)}{charts._time_axis(duration_s)}'
-        f'<p class="note">{charts.both("ui.wave")}</p></div>'
-    )
+    picture = f'<div class="picture">{charts.waveform(report)}{charts._time_axis(duration_s)}</div>'
     card = charts.quality(report)
     # The picture stands between the card's head and its checks.
     before, head_end, after = card.partition("</h3>")
