@@ -7,6 +7,7 @@ Figures come from the report; here they are only rounded for reading and thinned
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -34,13 +35,10 @@ EMOJI = {
 STEPS = ("decode", "model", "inference", "save")
 
 MAX_COLUMNS = 300
-"""Columns of the chart over time: about what a phone has pixels for; an hour is as light as 6 s."""
+"""Slots of the ribbon of segments: about what a phone has pixels for."""
 
-MAX_ROWS = 400
+MAX_ROWS = 200
 """Rows of a table on the page: more would make scrolling heavy; the files hold all."""
-
-MAX_RIBBON_PIECES = 500
-"""Segments drawn one by one; with more of them most are thinner than a pixel."""
 
 MAX_WARNINGS = 3
 """Warnings shown beside the answer; the rest can be unfolded."""
@@ -234,24 +232,25 @@ def cancelled() -> str:
 
 def badge(status: Status) -> str:
     """Which model answers and why, and how far the wanted one is."""
-    compact_instead = status.answering is not None and status.answering != status.wanted
     settled = status.state == "ready"
-    if settled:
-        kind = "limited" if status.answering == "compact" else "ready"
-    else:
-        kind = "failed" if status.state == "failed" else "busy"
+    failed = status.state == "failed"
+    compact = status.answering == "compact"
     lines = []
-    if status.answering == "compact":
+    if compact:
         why = f"ui.notice.{status.notice}" if status.notice else "ui.model.chosen"
         lines.append(f"<b>{both('ui.model.compact')}</b> {both(why)}")
         lines.append(both("ui.model.limits"))
-    if not (settled and compact_instead) and not (settled and status.answering == "compact"):
+    if not (compact and (settled or failed)):
         lines.append(_model_words(status))
-    if status.state == "failed" and status.error is not None:
+    if failed and status.error is not None:
         lines.append(f"{each(status.error.message)} {each(status.error.hint)}")
         lines.append(_retry(status))
     elif not settled and status.answering is None:
         lines.append(f'<span class="muted">{both("ui.model.early")}</span>')
+    if settled or failed:
+        kind = "limited" if compact else "failed" if failed else "ready"
+    else:
+        kind = "busy"
     body = "".join(f"<div>{line}</div>" for line in lines)
     bar = ""
     if status.state == "downloading":
@@ -321,7 +320,7 @@ def result(report: Mapping[str, Any], base: str, files: Iterable[tuple[str, int]
         parts.append(quality(report))
     else:
         parts.append(quality(report, base))
-    parts += [downloads(base, files, in_frames=in_frames)]
+    parts.append(downloads(report, base, files))
     if report["embedding"]:
         parts.append(embedding(report["embedding"]))
     parts += [log(report), details(report)]
@@ -635,23 +634,45 @@ def over_time(report: Mapping[str, Any], base: str) -> str:
 def ribbon(report: Mapping[str, Any]) -> str:
     """One coloured piece per segment; the emoji where there is room."""
     duration_s = report["source"]["duration_s"]
-    pieces = report["segments"]
-    if len(pieces) > MAX_RIBBON_PIECES:
-        pieces = sorted(pieces, key=lambda one: one["start_s"] - one["end_s"])[:MAX_RIBBON_PIECES]
     drawn = []
-    for one in pieces:
-        width = (one["end_s"] - one["start_s"]) / duration_s
-        mark = EMOJI[one["emotion"]] if width > 0.05 else ""
+    for start_s, end_s, emotion in _pieces(report["segments"], duration_s):
+        width = (end_s - start_s) / duration_s
+        mark = EMOJI[emotion] if width > 0.05 else ""
         drawn.append(
-            f'<i class="e-{one["emotion"]}" style="left:{one["start_s"] / duration_s:.3%};'
+            f'<i class="e-{emotion}" style="left:{start_s / duration_s:.3%};'
             f'width:{width:.3%}">{mark}</i>'
         )
     return f'<div class="ribbon" aria-hidden="true">{"".join(drawn)}</div>'
 
 
+def _pieces(
+    segments: Sequence[Mapping[str, Any]], duration_s: float
+) -> Iterable[tuple[float, float, str]]:
+    """The segments as (start, end, emotion); of too many, what fills most of each slot of time."""
+    if len(segments) <= MAX_COLUMNS:
+        return [(one["start_s"], one["end_s"], one["emotion"]) for one in segments]
+    # Eight looks into each slot: the emotion seen most often stands for it.
+    looks = 8
+    at = (np.arange(MAX_COLUMNS * looks) + 0.5) * duration_s / (MAX_COLUMNS * looks)
+    ends = [one["end_s"] for one in segments]
+    index = np.minimum(np.searchsorted(ends, at), len(segments) - 1).reshape(-1, looks)
+    leaders = []
+    for slot in index:
+        seen = [segments[i]["emotion"] for i in slot]
+        leaders.append(max(seen, key=seen.count))
+    slot_s = duration_s / MAX_COLUMNS
+    runs = []
+    start = 0
+    for emotion, run in itertools.groupby(leaders):
+        end = start + len(list(run))
+        runs.append((start * slot_s, end * slot_s, emotion))
+        start = end
+    return runs
+
+
 def stacked_scores(report: Mapping[str, Any]) -> str:
-    """The nine scores over time as stacked areas, thinned to `MAX_COLUMNS` by averaging."""
-    columns = thin(np.asarray(report["scores"], dtype=np.float32), MAX_COLUMNS)
+    """The nine scores over time as stacked areas: the report's smoothed curve."""
+    columns = np.asarray(report["curve"]["scores"])
     labels = report["labels"]
     # The largest at the bottom: its edge is then a plain curve, easiest to read.
     order = np.argsort(-columns.mean(axis=0), kind="stable")
@@ -671,21 +692,6 @@ def stacked_scores(report: Mapping[str, Any]) -> str:
         '<svg class="areas" viewBox="0 0 1000 200" preserveAspectRatio="none" aria-hidden="true">'
         f"{''.join(areas)}</svg>"
     )
-
-
-def thin(rows: np.ndarray, limit: int) -> np.ndarray:
-    """At most `limit` rows, each the mean of an equal share of the given ones.
-
-    Args:
-        rows: (n, columns), n at least 1.
-        limit: at least 1.
-    """
-    n = len(rows)
-    if n <= limit:
-        return rows
-    starts = np.arange(limit) * n // limit
-    counts = np.diff(np.append(starts, n))
-    return np.add.reduceat(rows, starts, axis=0) / counts[:, None]
 
 
 def _legend(scores: Mapping[str, float]) -> str:
@@ -740,24 +746,29 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], *, with_band: bool) ->
 # --- files, log, details --------------------------------------------------------------------------
 
 
-def downloads(base: str, files: Iterable[tuple[str, int]], *, in_frames: bool) -> str:
+def downloads(report: Mapping[str, Any], base: str, files: Iterable[tuple[str, int]]) -> str:
     """Every file of the result, everything as zip, and other programs' formats."""
     links = "".join(
         f'<a class="chip" href="{escape(base + name)}" download="{escape(name)}">'
         f'{escape(name)} <span class="muted">{_megabytes(size)}</span></a>'
         for name, size in files
     )
-    links += _export_chip("zip", both("ui.files.zip"))
-    formats = [("csv", "CSV")]
-    if in_frames:
-        formats += [("srt", "SRT"), ("vtt", "WebVTT"), ("textgrid", "Praat TextGrid")]
-        formats += [("audacity", "Audacity")]
-    others = "".join(_export_chip(kind, name) for kind, name in formats)
-    return _card(
-        both("ui.files"),
-        f'<div class="chips">{links}</div>'
-        f'<h4>{both("ui.files.export")}</h4><div class="chips">{others}</div>',
+    rows = [("", links + _export_chip("zip", both("ui.files.zip")))]
+    formats = {"csv": "CSV"}
+    title = "ui.files.export"
+    if report["granularity"] == "frame":
+        formats |= {"srt": "SRT", "vtt": "WebVTT"}
+        formats |= {"textgrid": "Praat TextGrid", "audacity": "Audacity"}
+        title = "ui.files.segments"
+    rows.append((title, "".join(_export_chip(kind, name) for kind, name in formats.items())))
+    if report.get("utterances"):
+        sentences = (_export_chip(f"sentences-{kind}", formats[kind]) for kind in ("csv", "srt"))
+        rows.append(("ui.files.sentences", "".join(sentences)))
+    body = "".join(
+        (f"<h4>{both(key)}</h4>" if key else "") + f'<div class="chips">{chips}</div>'
+        for key, chips in rows
     )
+    return _card(both("ui.files"), body)
 
 
 def _export_chip(kind: str, words: str) -> str:

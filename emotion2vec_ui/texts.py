@@ -325,6 +325,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui.column.band": ("可信度", "Trust"),
     "ui.files": ("下载", "Downloads"),
     "ui.files.export": ("导出为", "Export as"),
+    "ui.files.segments": ("情感片段导出为", "Segments as"),
+    "ui.files.sentences": ("逐句结果导出为", "Sentences as"),
     "ui.files.zip": ("全部打包", "All as zip"),
     "ui.details": ("模型、文件与用时", "Model, file and timing"),
     "ui.details.model": ("模型", "Model"),

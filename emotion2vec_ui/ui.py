@@ -301,7 +301,7 @@ class _Page:
                 return str(_zip(folder, target / f"{name}.zip"))
             suffix, write = _EXPORTS[kind]
             report = json.loads((folder / results.RESULT_NAME).read_text(encoding="utf-8"))
-            path = target / f"{name}.{suffix}"
+            path = target / f"{name}{suffix}"
             # newline="": RFC 4180 ends its lines with CR LF on every system.
             with path.open("w", encoding="utf-8", newline="") as file:
                 file.write(write(report, _names(_language(lang))))
@@ -434,19 +434,25 @@ def _zip(folder: Path, target: Path) -> Path:
 # --- exports: the timeline's formats, from the stored report --------------------------------------
 
 
+Names = Mapping[str, str]
+
+
 def _segments(report: Mapping[str, Any]) -> list[timeline.Segment]:
-    """The report's segments; an utterance is one that lasts from start to end."""
-    if report["granularity"] == "frame":
-        return [timeline.Segment(**one) for one in report["segments"]]
-    whole_s = report["source"]["duration_s"]
-    return [timeline.Segment(report["emotion"], 0.0, whole_s, report["confidence"])]
+    return [timeline.Segment(**one) for one in report.get("segments", [])]
+
+
+def _sentences(report: Mapping[str, Any]) -> list[timeline.Segment]:
+    return [
+        timeline.Segment(one["emotion"], one["start_s"], one["end_s"], one["confidence"])
+        for one in report.get("utterances", [])
+    ]
 
 
 def _names(lang: str) -> dict[str, str]:
     return {one: texts.text(f"emotion.{one}", lang) for one in scoring.EMOTIONS}
 
 
-def _csv(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _csv(report: Mapping[str, Any], names: Names) -> str:
     """Segments, or the nine scores of an utterance; keys, not words: programs read tables."""
     if report["granularity"] == "frame":
         return timeline.to_csv(_segments(report))
@@ -454,30 +460,27 @@ def _csv(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return "\r\n".join(["emotion,score", *rows, ""])
 
 
-def _srt(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    return timeline.to_srt(_segments(report), names)
+def _textgrid(report: Mapping[str, Any], names: Names) -> str:
+    duration_s = report["source"]["duration_s"]
+    return timeline.to_textgrid(_segments(report), names, duration_s=duration_s)
 
 
-def _vtt(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    return timeline.to_vtt(_segments(report), names)
-
-
-def _textgrid(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    return timeline.to_textgrid(_segments(report), names, duration_s=report["source"]["duration_s"])
-
-
-def _audacity(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    return timeline.to_audacity(_segments(report), names)
-
-
-_EXPORTS = {
-    "csv": ("csv", _csv),
-    "srt": ("srt", _srt),
-    "vtt": ("vtt", _vtt),
-    "textgrid": ("TextGrid", _textgrid),
-    "audacity": ("txt", _audacity),
+_EXPORTS: dict[str, tuple[str, Callable[[Mapping[str, Any], Names], str]]] = {
+    "csv": (".csv", _csv),
+    "srt": (".srt", lambda report, names: timeline.to_srt(_segments(report), names)),
+    "vtt": (".vtt", lambda report, names: timeline.to_vtt(_segments(report), names)),
+    "textgrid": (".TextGrid", _textgrid),
+    "audacity": (".txt", lambda report, names: timeline.to_audacity(_segments(report), names)),
+    "sentences-csv": (
+        "_sentences.csv",
+        lambda report, names: timeline.to_csv(_sentences(report)),
+    ),
+    "sentences-srt": (
+        "_sentences.srt",
+        lambda report, names: timeline.to_srt(_sentences(report), names),
+    ),
 }
-"""File suffix and writer of each format."""
+"""End of the file's name, and writer of each format."""
 
 
 # --- language, theme, head ------------------------------------------------------------------------

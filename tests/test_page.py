@@ -154,7 +154,7 @@ def test_frames_show_time_and_follow_playback(visit, server, spoken: Path) -> No
     assert rows.locator("xpath=self::*[contains(@class, 'now')]").count() == 1
     here.page.click("[data-play]")
     here.page.wait_for_function(f"{now} > {half + 0.3}")
-    at = here.page.evaluate("document.querySelector('[data-seek]').style.getPropertyValue('--at')")
+    at = here.page.evaluate("document.querySelector('.playhead').style.getPropertyValue('--at')")
     assert float(at) > 0.5
     stack.press("Home")
     here.page.wait_for_function(f"{now} < 1")
@@ -179,6 +179,8 @@ def test_downloads(visit, server, spoken: Path) -> None:
     assert fetch("[data-press='export-vtt']").read_text().startswith("WEBVTT")
     assert "ooTextFile" in fetch("[data-press='export-textgrid']").read_text()
     assert "\t" in fetch("[data-press='export-audacity']").read_text()
+    sentences = fetch("[data-press='export-sentences-csv']").read_text().splitlines()
+    assert len(sentences) == 1 + len(report["utterances"])
     with zipfile.ZipFile(fetch("[data-press='export-zip']")) as archive:
         names = {Path(name).name for name in archive.namelist()}
     assert names == {"result.json", "processed_audio.wav", "embedding.npy"}
@@ -244,6 +246,20 @@ def test_nothing_chosen_and_a_file_that_is_no_audio(visit, tmp_path: Path) -> No
     )
     assert "WAV" in here.text(".failure .remedy")
     here.errors[:] = [one for one in here.errors if "Waveform load error" not in one]
+
+
+def test_cancel(visit, server, tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    noise = np.random.default_rng(0).normal(0, 0.05, 600 * 8000)
+    sf.write(path, noise.astype(np.float32), 8000)
+    before = len(list(server.outputs.glob("outputs_*")))
+    here = visit()
+    here.choose(path)
+    here.page.click("#start")
+    here.page.click("#cancel")
+    here.page.wait_for_function("document.querySelector('#result').innerText.includes('Cancelled')")
+    assert here.page.is_visible("#start") and not here.page.is_visible("#cancel")
+    assert len(list(server.outputs.glob("outputs_*"))) == before
 
 
 def test_example(visit, server) -> None:

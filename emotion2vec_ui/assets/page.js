@@ -178,7 +178,7 @@
   const paint = ({ box, sound, duration }) => {
     const now = Math.min(sound.currentTime, duration);
     const stack = box.querySelector("[data-seek]");
-    stack.style.setProperty("--at", duration ? now / duration : 0);
+    box.querySelector(".playhead").style.setProperty("--at", duration ? now / duration : 0);
     stack.setAttribute("aria-valuenow", now.toFixed(1));
     box.querySelector("[data-now]").textContent = clock(now);
     let words = "";
