@@ -50,7 +50,7 @@ def render(
     # Tables and charts over time may be empty, but never with an emotion unknown to the style.
     safe = dict(report) | {"segments": [], "utterances": []}
     if in_frames and whole:
-        safe |= {"segments": report["segments"], "utterances": report["utterances"]}
+        safe |= {name: _known_only(report[name]) for name in ("segments", "utterances")}
     scores = _scores(report)
     limits = _mind(_model_id(report), lang)
     parts = [
@@ -222,10 +222,11 @@ def _over_time(report: Mapping[str, Any], lang: str) -> str:
         emotion=_t(f"emotion.{best}", lang),
         percent=f"{weighted['scores'][best]:.1%}",
     )
+    areas = charts.stacked_scores(report) if "curve" in report else ""
     chart = (
         f'<section class="card time"><div class="card-head"><h3>{_e("ui.time", lang)}</h3>'
         f'<span class="muted">{facts}</span></div>{charts.ribbon(report)}'
-        f"{charts.stacked_scores(report)}{charts._time_axis(duration_s)}"
+        f"{areas}{charts._time_axis(duration_s)}"
         f"{charts._legend(report['utterance_scores'])}</section>"
     )
     # Sentences say more than segments where there are both; one table keeps to the page.
@@ -238,8 +239,8 @@ def _over_time(report: Mapping[str, Any], lang: str) -> str:
 def _time_table(title: str, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
     shown = "".join(
         f'<li><span class="when">{charts._clock(row["start_s"])} – {charts._clock(row["end_s"])}'
-        f'</span><span class="what"><i class="key e-{_known(row["emotion"])}"></i>'
-        f"{_e('emotion.' + _known(row['emotion']), lang)}</span>"
+        f'</span><span class="what"><i class="key e-{row["emotion"]}"></i>'
+        f"{_e('emotion.' + row['emotion'], lang)}</span>"
         f'<span class="figure">{row["confidence"]:.1%}</span></li>'
         for row in rows[:MAX_SEGMENTS]
     )
@@ -251,6 +252,10 @@ def _time_table(title: str, rows: Sequence[Mapping[str, Any]], lang: str) -> str
         f'<section class="card spans"><div class="card-head"><h3>{_e(title, lang)}</h3>'
         f'<span class="muted">{len(rows)}</span></div><ol>{shown}</ol>{more}</section>'
     )
+
+
+def _known_only(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [dict(row) | {"emotion": _known(row["emotion"])} for row in rows]
 
 
 def _known(emotion: Any) -> str:

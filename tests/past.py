@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emotion2vec_ui import audio, results, scoring
+from emotion2vec_ui import audio, results, scoring, timeline
 from emotion2vec_ui.texts import text
 
 EXAMPLE = Path(results.__file__).parent / "assets" / "examples" / "en.wav"
@@ -64,7 +65,7 @@ def report(
             "entropy": reading.entropy_bits,
             "entropy_normalised": reading.entropy_normalised,
         },
-        quality=json.loads(json.dumps(_as_dict(clip.quality))) | {"verdict": quality},
+        quality=json.loads(json.dumps(asdict(clip.quality))) | {"verdict": quality},
         timing=results.Timing(0.1, 0.0, 0.2, 0.3),
         embedding=None
         if embedding_shape is None
@@ -119,12 +120,6 @@ def frames(seconds: float = 4.0) -> np.ndarray:
     return scores
 
 
-def _as_dict(value: Any) -> Any:
-    from dataclasses import asdict
-
-    return asdict(value)
-
-
 def _over_time(frames: np.ndarray) -> dict[str, Any]:
     end_s = len(frames) / scoring.FRAMES_PER_S
     halves = [("happy", 0.0, end_s / 2), ("sad", end_s / 2, end_s)]
@@ -133,7 +128,8 @@ def _over_time(frames: np.ndarray) -> dict[str, Any]:
         for one, start, end in halves
     ]
     return {
-        "weighted": _as_dict(scoring.weighted_frames(frames)),
+        "curve": asdict(timeline.curve(np.log(frames), 300)),
+        "weighted": asdict(scoring.weighted_frames(frames)),
         "segments": parts,
         "utterances": [],
     }
