@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import logging
 import secrets
 import threading
@@ -30,19 +31,25 @@ from emotion2vec_ui.errors import (
     Unauthorized,
     UploadTooLarge,
 )
-from emotion2vec_ui.settings import Settings
+from emotion2vec_ui.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PREDICT_PATHS = frozenset({"/api/predict", "/api/predict/", "/api/robustness"})
+UPLOAD_PATH = "/gradio_api/upload"
+GRADIO_CALLS = ("/gradio_api/queue/join", "/gradio_api/call/")
+"""Where the page's queue and Gradio's clients ask for a recognition."""
 
 FORM_OVERHEAD_BYTES = 65_536
 """Boundaries, part headers and the two other fields of a form."""
 
 BASE64_GROWTH = 4 / 3
 """Gradio's classic JSON carries the file in base64."""
+
+MAX_MESSAGE_BYTES = 4_000_000
+"""Of any other POST: it carries names and choices, and Gradio reads it into memory whole."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -61,21 +68,24 @@ class Guard:
     """The ASGI layer.
 
     Args:
-        app: what it protects.
+        app: what it protects; kept as `app`.
         settings: passwords, keys, origins, limits.
     """
 
     def __init__(self, app: Any, settings: Settings) -> None:
-        self._app = app
+        self.app = app
         self._settings = settings
         self._secrets = [_digest(key) for key in settings.api_keys]
         self._login = _digest(settings.auth) if settings.auth else None
         self._limiter = RateLimiter(settings.rate_limit) if settings.rate_limit else None
+        self._root_path = "/" + settings.root_path.strip("/") if settings.root_path else ""
+        self._local_only = is_loopback(settings.server_name) and not (self._secrets or self._login)
+        self._hosts = {urlsplit(origin).hostname for origin in settings.origins}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Checks one request and passes it on."""
         if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
@@ -85,6 +95,9 @@ class Guard:
             if message["type"] == "http.response.start":
                 sent = MutableHeaders(scope=message)
                 sent["X-Request-Id"] = request_id
+                # Gradio lets pages of any site read its answers when it is not on localhost.
+                for name in [name for name in sent if name.startswith("access-control-")]:
+                    del sent[name]
                 for name, value in SECURITY_HEADERS.items():
                     sent.setdefault(name, value)
                 self._allow_origin(headers, sent)
@@ -98,10 +111,18 @@ class Guard:
             caller = self._authenticate(scope, headers)
             if scope["type"] == "http" and scope["method"] == "POST":
                 receive = self._bounded(scope, headers, receive, caller)
+            self._check_host(scope, headers)
         except EmotionError as error:
             await self._refuse(error, scope, headers, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_with_headers)
+        await self.app(scope, receive, send_with_headers)
+
+    def _path(self, scope: Any) -> str:
+        """The path as the routes know it: a proxy may or may not have taken the prefix off."""
+        path: str = scope["path"]
+        if self._root_path and path.startswith(self._root_path + "/"):
+            return path[len(self._root_path) :]
+        return path
 
     def _authenticate(self, scope: Any, headers: Headers) -> str:
         """The caller's name for the rate limit: a key's or user's digest, else the address.
@@ -111,7 +132,7 @@ class Guard:
         """
         client = scope.get("client")
         address = client[0] if client else "local"
-        if scope["path"] in OPEN_PATHS or not (self._secrets or self._login):
+        if self._path(scope) in OPEN_PATHS or not (self._secrets or self._login):
             return address
         for given in _credentials(headers):
             digest = _digest(given)
@@ -139,9 +160,30 @@ class Guard:
             raise ForeignOrigin(origin=origin[:200])
 
     def _is_known(self, origin: str, headers: Headers) -> bool:
-        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower() or (
+        # Not parsed: what no browser sends must not be able to raise anything here.
+        host = origin.partition("://")[2].lower()
+        return (host != "" and host == headers.get("host", "").lower()) or (
             origin.rstrip("/").lower() in self._settings.origins
         )
+
+    def _check_host(self, scope: Any, headers: Headers) -> None:
+        """Refuses foreign names where only this machine can reach the server, without a password.
+
+        Against DNS rebinding: a page of evil.example, whose name then turns into 127.0.0.1, is of
+        the same origin as this server for the browser. An address cannot be made to mean another.
+        """
+        host = headers.get("host", "")
+        if not self._local_only or not host or self._path(scope) in OPEN_PATHS:
+            return
+        name = host.lower()
+        if not name.endswith("]"):
+            name = name.rpartition(":")[0] or name
+        if name == "localhost" or name.endswith(".localhost") or name in self._hosts:
+            return
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            raise ForeignOrigin(origin=host[:200]) from None
 
     def _is_preflight(self, scope: Any, headers: Headers) -> bool:
         return (
@@ -161,20 +203,24 @@ class Guard:
             sent.add_vary_header("Origin")
 
     def _bounded(self, scope: Any, headers: Headers, receive: Any, caller: str) -> Any:
-        """Limits rate and bytes of a recognition; every other POST passes.
+        """Limits the rate of recognitions and the bytes of every POST.
 
         Raises:
             RateLimited, UploadTooLarge: known before the body is read.
         """
-        if scope["path"] not in PREDICT_PATHS:
-            return receive
-        if self._limiter is not None:
+        path = self._path(scope)
+        predicts = path in PREDICT_PATHS
+        if self._limiter is not None and (predicts or path.startswith(GRADIO_CALLS)):
             self._limiter.take(caller)
-        limit = self._settings.max_upload_bytes
-        if headers.get("content-type", "").startswith("application/json"):
-            limit = int(limit * BASE64_GROWTH)
-        limit += FORM_OVERHEAD_BYTES
-        too_large = UploadTooLarge(limit_mb=self._settings.max_upload_mb)
+        if path == UPLOAD_PATH:
+            return receive  # Gradio counts each of its files, and writes them as they come
+        limit, limit_mb = MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES / 1e6
+        if predicts:
+            limit, limit_mb = self._settings.max_upload_bytes, self._settings.max_upload_mb
+            if headers.get("content-type", "").startswith("application/json"):
+                limit = int(limit * BASE64_GROWTH)
+            limit += FORM_OVERHEAD_BYTES
+        too_large = UploadTooLarge(limit_mb=limit_mb)
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
             raise too_large
