@@ -15,6 +15,7 @@ import hashlib
 import os
 import re
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,10 @@ SAMPLE_RATE_BOUNDS_HZ = (1_000, 768_000)
 """Rates outside are damaged headers: below is no speech, above is no sound card."""
 
 MAX_CHANNELS = 64
+
+MAX_SAMPLE = 1e12
+"""Float samples may exceed 1, some programs write 32-bit integers as they are (2e9); beyond this
+only damaged files go, and squares and sums of them would not be finite."""
 
 MAX_NAME_CHARS = 200
 """What is kept of an upload's name."""
@@ -144,8 +149,7 @@ def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0)
         AudioTooLong, AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent: what they say.
     """
     started = time.perf_counter()
-    # Windows browsers may send a whole path.
-    name = Path(str(name or path).replace("\\", "/")).name[:MAX_NAME_CHARS]
+    name = shown_name(str(name or path))
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -185,6 +189,16 @@ def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0)
     )
 
 
+def shown_name(name: str) -> str:
+    """An upload's name as it is shown and kept: without folders, and only what can be written.
+
+    Control characters and lone surrogates, which JSON may bring, become U+FFFD.
+    """
+    # Windows browsers may send a whole path.
+    name = Path(name.replace("\\", "/")).name[:MAX_NAME_CHARS]
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
+
+
 def to_pcm16(samples: np.ndarray) -> np.ndarray:
     """int16 of float samples; full scale is 32768, what does not fit is clipped."""
     return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
@@ -215,7 +229,8 @@ def _read(stream: _Stream, max_duration_s: float) -> tuple[np.ndarray, int, Qual
         # Counted again here: headers lie, and some formats have none.
         if frames > limit_frames:
             raise AudioTooLong(duration_s=frames / rate, limit_s=max_duration_s)
-        bad = int(np.count_nonzero(~np.isfinite(block)))
+        # Written so that NaN counts as well.
+        bad = int(np.count_nonzero(~(np.abs(block) <= MAX_SAMPLE)))
         if bad:
             not_finite += bad
             continue
@@ -294,11 +309,14 @@ def _open_av(file: BinaryIO) -> _Stream:
             raise _Refused("it has no audio track")
         track = container.streams.audio[0]
         context = track.codec_context
+        if context is None:
+            container.close()
+            raise _Refused("nothing decodes its audio track")
         rate, channels = context.sample_rate, context.channels
         declared = None
         if track.duration is not None and track.time_base is not None:
             declared = round(float(track.duration * track.time_base) * rate)
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek to before the start
         raise _Refused(_reason(error)) from None
 
     def blocks() -> Iterator[np.ndarray]:
@@ -315,7 +333,7 @@ def _open_av(file: BinaryIO) -> _Stream:
                     ]
                 except StopIteration:
                     break
-                except av.FFmpegError as error:
+                except (av.FFmpegError, OSError) as error:
                     # A damaged packet in a stream that decoded before: keep what was heard.
                     if good:
                         break

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
 
-from emotion2vec_ui.audio import Clip, load
+from emotion2vec_ui.audio import Clip, load, shown_name
 from emotion2vec_ui.errors import AudioDecodeError
 
 WORKERS = 2
@@ -24,6 +24,9 @@ TIMEOUT_BASE_S = 8.0
 TIMEOUT_PER_MB_S = 25.0
 """Chosen: ten times what an hour of 16 kbit/s Opus (7 MB), the slowest per byte, was seen to take
 on two cores; a damaged file of a few kB is given up after 8 s."""
+
+TIMEOUT_MAX_S = 600.0
+"""A codec that hangs in the largest upload holds its worker no longer than this."""
 
 
 class Decoder:
@@ -49,7 +52,8 @@ class Decoder:
             AudioDecodeError: also when the worker crashed or took too long.
             InputError: whatever `audio.load` raised.
         """
-        timeout_s = TIMEOUT_BASE_S + TIMEOUT_PER_MB_S * path.stat().st_size / 1e6
+        megabytes = path.stat().st_size / 1e6
+        timeout_s = min(TIMEOUT_BASE_S + TIMEOUT_PER_MB_S * megabytes, TIMEOUT_MAX_S)
         future = self._pool.schedule(
             load,
             args=(path,),
@@ -62,7 +66,7 @@ class Decoder:
             reason = f"decoding did not end within {timeout_s:.0f} s"
         except ProcessExpired:
             reason = "the decoder crashed on it"
-        raise AudioDecodeError(name=name, reasons=reason)
+        raise AudioDecodeError(name=shown_name(name), reasons=reason)
 
     def warm_up(self) -> None:
         """Starts the workers and their imports now instead of with the first request."""
