@@ -8,6 +8,7 @@ commands: `--help` and `doctor` must work, and quickly, where torch is broken.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import errno
 import json
@@ -15,6 +16,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 OK, FAILED, USAGE = 0, 1, 2
 
 BAR_CELLS = 24
+
+LAST_WORDS_S = 2
+"""For answers on their way when all work is done."""
 
 LISTEN_BACKLOG = 2048
 """uvicorn's own default."""
@@ -123,6 +128,23 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
     from emotion2vec_ui.api import STOP_WITHIN_S, create_app
 
+    class Server(uvicorn.Server):
+        """Finishes recognitions first, and only then closes connections.
+
+        Each open page holds a connection that never ends by itself: in uvicorn's own order one
+        of them keeps a server with nothing to do for the whole bound.
+        """
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Called once the signal has come; a second Ctrl-C ends the wait."""
+            stop = threading.Thread(
+                target=app.app.state.service.recogniser.stop, args=(STOP_WITHIN_S,), daemon=True
+            )
+            stop.start()
+            while stop.is_alive() and not self.force_exit:
+                await asyncio.sleep(0.05)
+            await super().shutdown(sockets)
+
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     app = create_app(settings)
     shown = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
@@ -131,11 +153,11 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
         app,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=int(STOP_WITHIN_S),
+        timeout_graceful_shutdown=LAST_WORDS_S,
         # The proxy headers of a reverse proxy on this machine are believed, of nobody else.
         forwarded_allow_ips="127.0.0.1,::1",
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     server.run(sockets=[listener])
     return OK if server.started else FAILED
 
