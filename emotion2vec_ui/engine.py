@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotion2vec_ui.audio import MIN_SAMPLES, SAMPLE_RATE_HZ
-from emotion2vec_ui.errors import OutOfMemory
+from emotion2vec_ui.errors import DeviceLost, OutOfMemory
 from emotion2vec_ui.scoring import softmax
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ CUDA_BATCH_S = 120.0
 CPU_BATCH_S = 0.0
 """One window at a time on a CPU: one clip keeps all cores busy, and batches of eight measured no
 faster (benchmarks/results/batching.md), only larger."""
+
+LOST_RETRY_AFTER_S = 15
+"""What a caller is told to wait when the GPU failed: what loading plus_large takes at most."""
 
 SPILL_BYTES = 64_000_000
 """Frame features above this size live in a temporary file instead of memory."""
@@ -247,12 +250,15 @@ def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, n
 
     Raises:
         OutOfMemory: a single window does not fit.
+        DeviceLost: the GPU is gone, or will take no more work from this process.
     """
     import torch
 
     try:
         return _forward(loaded, waves)
     except RuntimeError as error:
+        if _is_device_lost(error):
+            raise DeviceLost(device=loaded.device, retry_after_s=LOST_RETRY_AFTER_S) from error
         if not _is_out_of_memory(error):
             raise
     # Out of the except block first: the traceback holds the tensors that did not fit.
@@ -262,6 +268,12 @@ def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, n
         raise OutOfMemory(device=loaded.device, window_s=len(waves[0]) / SAMPLE_RATE_HZ)
     half = len(waves) // 2
     return run(loaded, waves[:half]) + run(loaded, waves[half:])
+
+
+def _is_device_lost(error: RuntimeError) -> bool:
+    # "CUDA error: unspecified launch failure", "... the launch timed out ...": every later call
+    # fails as well. Out of memory says "CUDA out of memory".
+    return str(error).startswith("CUDA error") and "out of memory" not in str(error)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -13,7 +13,7 @@ the API, the page and the command line maps these; nothing else does.
         AccessError
             Unauthorized (401), ForeignOrigin (403), RateLimited (429)
         Unavailable (503)
-            QueueFull, ModelNotReady, ShuttingDown (503)
+            QueueFull, ModelNotReady, DeviceLost, ShuttingDown (503)
         ModelError (500)
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
@@ -25,6 +25,7 @@ the API, the page and the command line maps these; nothing else does.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 from emotion2vec_ui import texts
@@ -57,8 +58,12 @@ class EmotionError(Exception):
         return texts.text(f"error.{self.code}.hint", lang, **self.facts)
 
     def to_dict(self, lang: str = "en") -> dict[str, str]:
-        """The three members of the contract's error body."""
-        return {"code": self.code, "message": self.message(lang), "hint": self.hint(lang)}
+        """The three members of the contract's error body; of files the name without folders."""
+        public = self
+        if "path" in self.facts:
+            name = PurePath(str(self.facts["path"])).name
+            public = type(self)(**self.facts | {"path": name})
+        return {"code": self.code, "message": public.message(lang), "hint": public.hint(lang)}
 
     def __str__(self) -> str:
         return f"{self.message()} {self.hint()}".strip()
@@ -185,6 +190,12 @@ class ModelNotReady(Unavailable):
     """Facts: state, seconds, retry_after_s."""
 
     code = "model_not_ready"
+
+
+class DeviceLost(Unavailable):
+    """The GPU failed while it worked; the model is loaded again. Facts: device, retry_after_s."""
+
+    code = "device_lost"
 
 
 class ShuttingDown(Unavailable):

@@ -1126,6 +1126,20 @@ class ModelHolder:
         if not waiting:
             self.start()
 
+    def lost(self, loaded: Loaded) -> None:
+        """Tells that the device of `loaded` failed: it answers no more, and is loaded anew.
+
+        Where the device stays away, loading fails, and status and every request tell that.
+        """
+        with self._changed:
+            loading = self._thread is not None and self._thread.is_alive()
+            if self._current is not loaded or loading:
+                return
+            self._current = None
+            self._set_state("idle")
+        logger.error("%s failed; loading %s again.", loaded.device, loaded.id)
+        self.start()
+
     def stop(self) -> None:
         """Ends the download and the thread; `get` raises from now on."""
         self._stopping.set()

@@ -21,7 +21,7 @@ import numpy as np
 from emotion2vec_ui import results, robustness, scoring, texts, timeline
 from emotion2vec_ui.audio import MIN_SAMPLES, SAMPLE_RATE_HZ, Clip
 from emotion2vec_ui.batching import Batcher
-from emotion2vec_ui.errors import BadField, QueueFull, ShuttingDown
+from emotion2vec_ui.errors import BadField, DeviceLost, QueueFull, ShuttingDown
 from emotion2vec_ui.settings import Settings
 
 if TYPE_CHECKING:
@@ -272,6 +272,9 @@ class Recogniser:
             return _wait(job.future, cancelled), job.inference_s
         except CancelledError:
             raise Cancelled from None
+        except DeviceLost:
+            self.holder.lost(loaded)
+            raise
         finally:
             job.cancel()
 

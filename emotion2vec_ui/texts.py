@@ -727,6 +727,15 @@ TEXTS: dict[str, tuple[str, str]] = {
         "请在 {retry_after_s} 秒后重试；/ready 会说明进度。",
         "Try again in {retry_after_s} s; /ready tells how far it is.",
     ),
+    "error.device_lost": (
+        "{device} 在计算时失去响应，正在重新加载模型。",
+        "{device} failed while it worked; the model is being loaded again.",
+    ),
+    "error.device_lost.hint": (
+        "请在 {retry_after_s} 秒后重试；若反复出现，请重启程序并检查显卡驱动。",
+        "Try again in {retry_after_s} s; if it happens again, restart the program and check the "
+        "driver.",
+    ),
     "error.shutting_down": ("服务正在停止。", "The server is stopping."),
     "error.shutting_down.hint": (
         "请在 {retry_after_s} 秒后重试。",
