@@ -26,6 +26,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from emotion2vec_ui import __version__, history_api, results
 from emotion2vec_ui.access import Guard, error_response, language
@@ -36,6 +37,7 @@ from emotion2vec_ui.errors import (
     InputError,
     MissingAudio,
     ResultNotFound,
+    Unavailable,
     UploadTooLarge,
 )
 from emotion2vec_ui.history import History
@@ -179,6 +181,8 @@ class Service:
             settings, self.holder, self.decoder, observe=self.metrics.observe_batch
         )
         self._threads = anyio.CapacityLimiter(settings.max_queue + SPARE_THREADS)
+        # One at a time: unpacking takes five times the file in memory.
+        self._unpacking = anyio.CapacityLimiter(1)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -203,7 +207,10 @@ class Service:
         with tempfile.TemporaryDirectory(prefix="emotion2vec-") as folder:
             path = Path(folder) / "upload"
             if _is_json(request):
-                name, granularity, embedding = await _read_json(request, path, self.settings)
+                await _receive(request, path)
+                name, granularity, embedding = await anyio.to_thread.run_sync(
+                    _unpack_json, path, self.settings, limiter=self._unpacking
+                )
             else:
                 name, granularity, embedding = await _read_form(request, path, self.settings)
             result = await self._watched(
@@ -329,10 +336,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             raise ResultNotFound(name=f"{folder}/{name}")
         return FileResponse(path, media_type=MEDIA_TYPES[name], filename=name)
 
+    @app.head("/health", include_in_schema=False)  # what some load balancers send
     @app.get("/health", tags=["operations"], summary="The process is up")
     async def health() -> dict[str, str]:
         return {"status": "ok", "version": __version__}
 
+    @app.head("/ready", include_in_schema=False)
     @app.get("/ready", tags=["operations"], summary="A model answers (200) or not yet (503)")
     async def ready(request: Request) -> JSONResponse:
         status = service.holder.status()
@@ -372,7 +381,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
     def answer(request: Request, error: EmotionError) -> JSONResponse:
         service.metrics.errors.labels(error.code).inc()
         service.metrics.requests.labels("api", str(error.status)).inc()
-        if error.status >= 500:
+        if error.status >= 500 and not isinstance(error, Unavailable):
             log.warning("%s: %s", request.url.path, error, exc_info=error)
         else:
             log.info("%s: %s", request.url.path, error)
@@ -383,7 +392,8 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         return answer(request, error)
 
     @app.exception_handler(Cancelled)
-    async def gone(request: Request, error: Cancelled) -> Response:
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=CLIENT_GONE_STATUS)
 
     @app.exception_handler(HTTPException)
@@ -414,6 +424,15 @@ def _mount_page(app: FastAPI, service: Service) -> None:
         max_file_size=service.settings.max_upload_bytes,
         **options,
     )
+    # Gradio takes any path or address in an event for a file, reads or fetches it, and looks
+    # whether it may only once `launch` was called, which a mount never does. With this it takes
+    # only what was uploaded, and from no address at all.
+    blocks.has_launched = True
+    gradio.processing_utils.async_ssrf_protected_download = _no_download
+
+
+async def _no_download(url: str, *args: Any, **kwargs: Any) -> str:
+    raise BadField(field="path", value=repr(url)[:100], allowed="uploaded files")
 
 
 def _is_json(request: Request) -> bool:
@@ -448,10 +467,19 @@ async def _read_upload(
         raise InputError(problem=str(error.detail)) from None
 
 
-async def _read_json(request: Request, path: Path, settings: Settings) -> tuple[str, str, bool]:
-    """The same for Gradio's classic JSON; its file is base64 in a data URL, never a path or URL."""
+async def _receive(request: Request, path: Path) -> None:
+    with path.open("wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+
+
+def _unpack_json(path: Path, settings: Settings) -> tuple[str, str, bool]:
+    """Replaces Gradio's classic JSON at `path` by its file; returns the same as `_read_form`.
+
+    The file is base64 in a data URL, never a path or an address.
+    """
     try:
-        data = json.loads(await request.body())["data"]
+        data = json.loads(path.read_bytes())["data"]
         sound, granularity, embedding = [*data, *["utterance", False][max(0, len(data) - 1) :]][:3]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         raise InputError(problem='expected {"data": [file, granularity, embedding]}') from None
@@ -468,7 +496,7 @@ async def _read_json(request: Request, path: Path, settings: Settings) -> tuple[
         raise BadField(field="data[0]", value="...", allowed="base64") from None
     if len(content) > settings.max_upload_bytes:
         raise UploadTooLarge(limit_mb=settings.max_upload_mb)
-    await anyio.to_thread.run_sync(path.write_bytes, content)
+    path.write_bytes(content)
     return (
         name,
         _choice("granularity", granularity),
