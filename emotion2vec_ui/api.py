@@ -416,7 +416,9 @@ def _mount_page(app: FastAPI, service: Service) -> None:
 
     from emotion2vec_ui import ui
 
-    blocks, options = ui.build(service.recogniser, settings=service.settings)
+    blocks, options = ui.build(
+        service.recogniser, settings=service.settings, history=service.history
+    )
     gradio.mount_gradio_app(
         app,
         blocks,

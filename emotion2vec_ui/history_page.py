@@ -189,18 +189,9 @@ class _HistoryPage:
     def _opened(self, folder: str) -> str:
         try:
             report, path = self._history.get(folder), self._history.path(folder)
+            return _bar(report, folder) + _result(report, path)
         except Exception as error:
             return charts.failure(_as_known(error))
-        base = f"file=outputs/{folder}/"
-        names = (results.RESULT_NAME, results.AUDIO_NAME, results.EMBEDDING_NAME)
-        files = [(one, (path / one).stat().st_size) for one in names if (path / one).is_file()]
-        if "schema" in report:
-            body = charts.result(report, base, files)
-        else:
-            body = _note(charts.both("history.old")) + charts.downloads(
-                base, files, in_frames=False
-            )
-        return _bar(report, folder) + body
 
 
 def _asked(asked: Any, offset: int) -> Filters:
@@ -320,6 +311,17 @@ def _pager(page: Page, filters: Filters) -> str:
     before = button("previous", max(0, filters.offset - ROWS), filters.offset > 0)
     after = button("next", filters.offset + ROWS, last < page.total)
     return f'<div class="chips pager">{before}<span class="muted">{where}</span>{after}</div>'
+
+
+def _result(report: Mapping[str, Any], path: Path) -> str:
+    """As the main page shows it; of an old result, only its files."""
+    base = f"file=outputs/{path.name}/"
+    names = (results.RESULT_NAME, results.AUDIO_NAME, results.EMBEDDING_NAME)
+    files = [(one, (path / one).stat().st_size) for one in names if (path / one).is_file()]
+    if "schema" in report:
+        return charts.result(report, base, files)
+    plain = {"granularity": "utterance"}
+    return _note(charts.both("history.old")) + charts.downloads(plain, base, files)
 
 
 def _bar(report: Mapping[str, Any], folder: str) -> str:

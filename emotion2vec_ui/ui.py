@@ -21,8 +21,9 @@ from typing import Any
 
 import gradio as gr
 
-from emotion2vec_ui import charts, results, scoring, texts, timeline
+from emotion2vec_ui import charts, history_page, results, scoring, texts, timeline
 from emotion2vec_ui.errors import EmotionError, MissingAudio, ResultNotFound
+from emotion2vec_ui.history import History
 from emotion2vec_ui.pipeline import GRANULARITIES, Cancelled, Recogniser, Result
 from emotion2vec_ui.settings import Settings
 
@@ -53,9 +54,13 @@ MONOSPACE_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monos
 """Of the system: nothing is fetched from a font server."""
 
 
-def build(recogniser: Recogniser, *, settings: Settings) -> tuple[gr.Blocks, dict[str, Any]]:
-    """The page, and the options with which `gr.mount_gradio_app` shows it as meant."""
+def build(
+    recogniser: Recogniser, *, settings: Settings, history: History
+) -> tuple[gr.Blocks, dict[str, Any]]:
+    """The pages, and the options with which `gr.mount_gradio_app` shows them as meant."""
     page = _Page(recogniser, settings)
+    with page.blocks.route(history_page.NAME, history_page.PATH):
+        history_page.add(history, settings, page.add_exports)
     options = {
         "theme": _theme(),
         "css": (ASSETS / "page.css").read_text(encoding="utf-8"),
@@ -63,6 +68,7 @@ def build(recogniser: Recogniser, *, settings: Settings) -> tuple[gr.Blocks, dic
         "i18n": _I18N,
         "allowed_paths": [str(EXAMPLES)],
         "run_history": False,
+        "ssr_mode": False,  # needs Node, and cannot be mounted with more than one page
         "footer_links": [],
         # Gradio would show any exception's text; ours are shown by the page itself.
         "show_error": False,
@@ -97,6 +103,7 @@ class _Page:
     # --- layout ---
 
     def _lay_out(self) -> None:
+        gr.Navbar(main_page_name=history_page.MAIN_NAME)
         gr.HTML(charts.header(), elem_id="top")
         badge = gr.HTML(elem_id="badge")
         with gr.Row(elem_id="columns"):
@@ -150,7 +157,7 @@ class _Page:
             [audio],
             js="() => [window.emotionPage.lang()]",
         )
-        self._add_exports(folder, lang)
+        self.add_exports(folder, lang)
         self._add_badge_timer(badge)
 
     def _add_start(self, start: gr.Button, inputs: list[Any], outputs: list[Any]) -> None:
@@ -162,7 +169,7 @@ class _Page:
         first = self._on(start.click, self._announce, inputs, outputs, js=wait)
         self._on(first.then, self._recognise_at_once, inputs, outputs, js=wait)
 
-    def _add_exports(self, folder: gr.State, lang: gr.Textbox) -> None:
+    def add_exports(self, folder: gr.State, lang: gr.Textbox) -> None:
         """A hidden button per kind, pressed by the chips of the result, and one hidden download."""
         file = gr.DownloadButton(visible="hidden", elem_id="export-file")
         for kind in (*_EXPORTS, "zip"):
@@ -495,9 +502,17 @@ def _key(name: str) -> str:
     return name.replace(".", "_")
 
 
+# What stands on components, which the browser translates; all other text is drawn in both.
+STATIC_TEXTS = ("ui.", "history.", "emotion.", "band.")
+
+
 def _translations() -> gr.I18n:
     tables = {
-        lang: {_key(name): pair[at] for name, pair in texts.TEXTS.items() if name[:3] == "ui."}
+        lang: {
+            _key(name): pair[at]
+            for name, pair in texts.TEXTS.items()
+            if name.startswith(STATIC_TEXTS)
+        }
         for at, lang in enumerate(texts.LANGUAGES)
     }
     return gr.I18n(
