@@ -1,8 +1,9 @@
 """Past results: an SQLite index over the result folders, searched, compared and exported.
 
 The folders are the truth; the index only makes them quick to search, and can be thrown away at any
-time. Every question first brings it in step: names and times of the folders are compared with those
-indexed, inside one write transaction, so any number of processes may do so at once.
+time. Every question first brings it in step: the names of the folders, and now and then their
+times, are compared with those indexed, inside one write transaction, so that any number of
+processes may do so at once.
 A folder whose result.json cannot be used is counted and otherwise left alone.
 """
 
@@ -43,6 +44,10 @@ NONE = "none"
 SETTLED_S = 3.0
 """A folder list is taken as unchanged when its time stamp is, and is older than this: two changes
 within one tick of the file system's clock (4 ms on ext4, 2 s on FAT) look like one."""
+
+TIMES_EVERY_S = 60.0
+"""How often folders already indexed are looked at for changes: results are written once, and only
+a person with an editor changes one."""
 
 LOCK_WAIT_S = 60.0
 """How long to wait while another process builds the index."""
@@ -221,6 +226,7 @@ class History:
         self.outputs = outputs
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._times_due_s = 0.0
 
     # --- questions ---
 
@@ -322,6 +328,10 @@ class History:
                 removed.append(name)
         return removed
 
+    def refresh(self) -> None:
+        """Has the next question notice also what was changed inside a folder just now."""
+        self._times_due_s = 0.0
+
     def rebuild(self) -> int:
         """Forgets the index and reads every folder again; returns how many results there are."""
         with self._lock:
@@ -379,7 +389,12 @@ class History:
     def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
             self._connection = self._open()
-        _synchronise(self._connection, self.outputs)
+        # Names tell what is new or gone, at a tenth of the cost of the times, which tell what was
+        # changed by hand.
+        times = time.monotonic() >= self._times_due_s
+        _synchronise(self._connection, self.outputs, times=times)
+        if times:
+            self._times_due_s = time.monotonic() + TIMES_EVERY_S
         return ask(self._connection)
 
     def _open(self) -> sqlite3.Connection:
@@ -446,26 +461,34 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("COMMIT")
 
 
-def _synchronise(db: sqlite3.Connection, outputs: Path) -> None:
-    """Adds what is new, drops what is gone."""
-    if _is_settled(db, outputs):
+def _synchronise(db: sqlite3.Connection, outputs: Path, *, times: bool) -> None:
+    """Adds what is new and drops what is gone; with `times`, reads again what was changed."""
+    if not times and _is_settled(db, outputs):
         return
     with _transaction(db):
         # Looking happens inside the transaction: what another process looked at earlier can then
         # never overwrite what this one saw later.
         looked_ns, mtime_ns = time.time_ns(), _mtime_ns(outputs)
-        found = dict(_result_folders(outputs))
+        found = {entry.name: entry for entry in _result_folders(outputs)}
         known = dict(db.execute("SELECT folder, mtime_ns FROM results"))
         gone = [(name,) for name in known.keys() - found.keys()]
         db.executemany("DELETE FROM results WHERE folder = ?", gone)
         marks = ", ".join("?" * len(_NAMES))
-        new = (
-            _values(name, time_ns, outputs / name)
-            for name, time_ns in found.items()
-            if known.get(name) != time_ns
-        )
+        new = _new_rows(found, known, times=times)
         db.executemany(f"INSERT OR REPLACE INTO results VALUES ({marks})", new)
         db.execute("UPDATE state SET outputs_mtime_ns = ?, looked_ns = ?", (mtime_ns, looked_ns))
+
+
+def _new_rows(
+    found: Mapping[str, os.DirEntry[str]], known: Mapping[str, int], *, times: bool
+) -> Iterator[list[Any]]:
+    for name, entry in found.items():
+        if name in known and not times:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            mtime_ns = entry.stat(follow_symlinks=False).st_mtime_ns
+            if known.get(name) != mtime_ns:
+                yield _values(name, mtime_ns, Path(entry.path))
 
 
 def _is_settled(db: sqlite3.Connection, outputs: Path) -> bool:
@@ -483,19 +506,15 @@ def _mtime_ns(path: Path) -> int:
         return 0
 
 
-def _result_folders(outputs: Path) -> Iterator[tuple[str, int]]:
-    """Name and modification time in ns of each result folder."""
+def _result_folders(outputs: Path) -> Iterator[os.DirEntry[str]]:
     try:
         entries = os.scandir(outputs)
     except FileNotFoundError:
         return
     with entries:
         for entry in entries:
-            if not results.RESULT_FOLDER.fullmatch(entry.name):
-                continue
-            with contextlib.suppress(OSError):  # removed meanwhile
-                if entry.is_dir(follow_symlinks=False):
-                    yield entry.name, entry.stat(follow_symlinks=False).st_mtime_ns
+            if results.RESULT_FOLDER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                yield entry
 
 
 # --- one folder -> one row ------------------------------------------------------------------------

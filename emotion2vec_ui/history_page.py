@@ -80,8 +80,7 @@ class _HistoryPage:
         self._on(Context.root_block.load, self._load, filters, [*first_page, filters[3]])
         for one in filters:
             # A name is searched for while it is typed; only the last of the keys counts.
-            event = one.input if isinstance(one, gr.Textbox) else one.change
-            self._on(event, self._search, filters, first_page, trigger_mode="always_last")
+            self._on(one.change, self._search, filters, first_page, trigger_mode="always_last")
         self._on(
             table.click,
             self._clicked,
@@ -164,6 +163,8 @@ class _HistoryPage:
         if action == "delete":
             said = self._delete(folder)
             return self._table(asked, offset), offset, said, None
+        if action == "refresh":
+            self._history.refresh()
         if action == "page" and value.isdecimal():
             offset = int(value)
         return self._table(asked, offset), offset, gr.skip(), gr.skip()

