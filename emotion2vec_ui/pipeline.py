@@ -38,6 +38,9 @@ MODEL_WAIT_S = 120.0
 RETRY_AFTER_S = 5
 """What a refused caller is told to wait; chosen: about ten short clips on two cores."""
 
+CURVE_COLUMNS = 300
+"""Columns of the picture over time: what a phone has pixels for; an hour is as light as 6 s."""
+
 STRESS_S = 30.0
 """What the robustness test listens to: one utterance; it is recognised 19 times."""
 
@@ -372,6 +375,7 @@ def describe(
             "weighted": asdict(weighted),
             "segments": [asdict(segment) for segment in segments],
             "utterances": spoken,
+            "curve": asdict(timeline.curve(prediction.frame_logits[:, order], CURVE_COLUMNS)),
         }
     embedding = None
     if with_embedding:

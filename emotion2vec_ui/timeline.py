@@ -90,9 +90,8 @@ def segments(frame_logits: np.ndarray, *, labels: Sequence[str] = EMOTIONS) -> t
         raise ValueError(f"frame logits are {logits.shape}, expected (frames, {len(labels)})")
     if not len(logits):
         return ()
-    # -inf would smear into NaN; this low it never wins and still smooths.
-    finite = np.maximum(logits, -1e6)
-    smooth = ndimage.gaussian_filter1d(finite, SMOOTHING_S * FRAMES_PER_S, axis=0, mode="nearest")
+    finite = _finite(logits)
+    smooth = _smooth(finite)
     score = np.maximum(smooth - smooth.max(axis=1, keepdims=True), -FRAME_CAP_NATS)
     path = _viterbi(score, SWITCH_COST_NATS)
 
@@ -112,6 +111,50 @@ def segments(frame_logits: np.ndarray, *, labels: Sequence[str] = EMOTIONS) -> t
             )
         )
     return tuple(out)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores over time, thinned for a picture.
+
+    Attributes:
+        step_s: Time between the middles of neighbouring columns; the first column starts at 0.
+        scores: A row per column, in the order of the labels; each sums to 1.
+    """
+
+    step_s: float
+    scores: tuple[tuple[float, ...], ...]
+
+
+def curve(frame_logits: np.ndarray, max_columns: int) -> Curve:
+    """What `segments` looks at, for drawing: smoothed logits as scores, in at most so many columns.
+
+    Logits are smoothed as in `segments` and averaged within each column before the softmax, so a
+    column shows what the model would score for just its stretch.
+
+    Args:
+        frame_logits: (frames >= 1, labels), 50 frames/s; -inf marks a label that is not in use.
+        max_columns: At least 1.
+    """
+    smooth = _smooth(_finite(np.asarray(frame_logits, dtype=np.float64)))
+    frames = len(smooth)
+    columns = min(frames, max_columns)
+    starts = np.arange(columns) * frames // columns
+    counts = np.diff(np.append(starts, frames))[:, None]
+    means = np.add.reduceat(smooth, starts, axis=0) / counts
+    return Curve(
+        step_s=frames / columns / FRAMES_PER_S,
+        scores=tuple(tuple(float(v) for v in row) for row in softmax(means)),
+    )
+
+
+def _finite(logits: FloatArray) -> FloatArray:
+    """-inf would smear into NaN; this low a label never wins and still smooths."""
+    return np.maximum(logits, -1e6)
+
+
+def _smooth(logits: FloatArray) -> FloatArray:
+    return ndimage.gaussian_filter1d(logits, SMOOTHING_S * FRAMES_PER_S, axis=0, mode="nearest")
 
 
 def _viterbi(score: FloatArray, switch_cost: float) -> NDArray[np.intp]:

@@ -274,3 +274,31 @@ def test_no_segments_still_make_valid_files():
     assert len(timeline.to_csv(()).splitlines()) == 1
     assert len(webvtt.from_string(timeline.to_vtt(()))) == 0
     assert "intervals: size = 1" in timeline.to_textgrid((), duration_s=2.0)
+
+
+# --- curve ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [1, 2, 299, 300, 301, 180_000])
+def test_a_curve_has_at_most_its_columns_and_each_sums_to_one(frames):
+    logits = np.random.default_rng(0).normal(size=(frames, 9))
+    curve = timeline.curve(logits, max_columns=300)
+    scores = np.array(curve.scores)
+    assert scores.shape == (min(frames, 300), 9)
+    np.testing.assert_allclose(scores.sum(axis=1), 1.0, atol=1e-12)
+    assert curve.step_s * len(scores) == pytest.approx(frames / 50)
+
+
+def test_the_curve_of_a_constant_is_its_softmax():
+    logits = np.tile(np.linspace(-2, 2, 9), (500, 1))
+    curve = timeline.curve(logits, max_columns=40)
+    expected = np.exp(logits[0]) / np.exp(logits[0]).sum()
+    np.testing.assert_allclose(curve.scores, np.tile(expected, (40, 1)), atol=1e-12)
+
+
+def test_one_column_is_the_score_of_the_whole():
+    logits = np.random.default_rng(1).normal(size=(400, 9))
+    # Smoothing keeps the mean but for what leaves over the ends.
+    mean = logits.mean(axis=0)
+    expected = np.exp(mean) / np.exp(mean).sum()
+    np.testing.assert_allclose(timeline.curve(logits, 1).scores[0], expected, atol=5e-3)
