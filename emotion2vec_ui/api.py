@@ -12,6 +12,7 @@ import secrets
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -419,13 +420,16 @@ def _mount_page(app: FastAPI, service: Service) -> None:
     blocks, options = ui.build(
         service.recogniser, settings=service.settings, history=service.history
     )
-    gradio.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        max_file_size=service.settings.max_upload_bytes,
-        **options,
-    )
+    with warnings.catch_warnings():
+        # That several pages are not rendered on the server: nobody asked for it.
+        warnings.filterwarnings("ignore", "SSR mode")
+        gradio.mount_gradio_app(
+            app,
+            blocks,
+            path="/",
+            max_file_size=service.settings.max_upload_bytes,
+            **options,
+        )
     # Gradio takes any path or address in an event for a file, reads or fetches it, and looks
     # whether it may only once `launch` was called, which a mount never does. With this it takes
     # only what was uploaded, and from no address at all.

@@ -25,8 +25,7 @@ from emotion2vec_ui.settings import Settings
 
 log = logging.getLogger(__name__)
 
-NAME = "历史 / History"
-MAIN_NAME = "识别 / Recognise"
+NAME = "History"
 PATH = "/history"
 
 ROWS = 25
@@ -62,9 +61,9 @@ class _HistoryPage:
     ) -> None:
         self._history = history
         self._queued = not settings.no_gradio_queue
-        gr.Navbar(main_page_name=MAIN_NAME)
+        gr.Navbar(visible=False)
         style = (ASSETS / "history.css").read_text(encoding="utf-8")
-        gr.HTML(f"<style>{style}</style>{charts.header()}{_heading()}", elem_id="top")
+        gr.HTML(f"<style>{style}</style>{charts.header()}{links(PATH)}", elem_id="top")
         filters = self._filters()
         table = gr.HTML(
             elem_id="history-list",
@@ -227,11 +226,29 @@ def _i18n(name: str) -> Any:
 # --- what is drawn --------------------------------------------------------------------------------
 
 
-def _heading() -> str:
-    return (
-        f'<div class="history-head"><h2>{charts.both("history.title")}</h2>'
-        f"<p>{charts.both('history.claim')}</p></div>"
+def links(path: str) -> str:
+    """From page to page; Gradio's own bar could not follow the language.
+
+    Args:
+        path: of the page they stand on.
+    """
+    pages = (("/", "./", "history.main"), (PATH, "history", "history.title"))
+    items = "".join(
+        f'<a href="{address}"{" aria-current=page" if one == path else ""}>{charts.both(key)}</a>'
+        for one, address, key in pages
     )
+    return f"<style>{_LINKS_STYLE}</style><nav class='pages'>{items}</nav>"
+
+
+_LINKS_STYLE = """
+#top .pages { display: flex; gap: 22px; padding: 10px 2px 0; border-bottom: 1px solid var(--line); }
+#top .pages a {
+  padding: 4px 0 8px; color: var(--ink-soft); text-decoration: none; font-size: 15px;
+  border-bottom: 2px solid transparent; margin-bottom: -1px;
+}
+#top .pages a:hover { color: var(--ink); }
+#top .pages a[aria-current] { color: var(--ink); font-weight: 600; border-color: var(--accent); }
+"""
 
 
 def _note(words: str) -> str:

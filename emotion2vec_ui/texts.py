@@ -411,8 +411,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "No embeddings to compare: both results need one, from the same model.",
     ),
     # --- history: past results ----------------------------------------------------------------------
-    "history.title": ("历史记录", "History"),
-    "history.claim": ("查找、回听、对比和导出过去的结果。", "Find, play, compare and export past results."),
+    "history.title": ("历史", "History"),
+    "history.main": ("识别", "Recognise"),
     "history.emotion": ("情感", "Emotion"),
     "history.band": ("可信度", "Trust"),
     "history.quality": ("录音质量", "Recording"),

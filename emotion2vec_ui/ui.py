@@ -68,7 +68,6 @@ def build(
         "i18n": _I18N,
         "allowed_paths": [str(EXAMPLES)],
         "run_history": False,
-        "ssr_mode": False,  # needs Node, and cannot be mounted with more than one page
         "footer_links": [],
         # Gradio would show any exception's text; ours are shown by the page itself.
         "show_error": False,
@@ -103,8 +102,8 @@ class _Page:
     # --- layout ---
 
     def _lay_out(self) -> None:
-        gr.Navbar(main_page_name=history_page.MAIN_NAME)
-        gr.HTML(charts.header(), elem_id="top")
+        gr.Navbar(visible=False)
+        gr.HTML(charts.header() + history_page.links("/"), elem_id="top")
         badge = gr.HTML(elem_id="badge")
         with gr.Row(elem_id="columns"):
             with gr.Column(elem_id="left"):

@@ -209,7 +209,7 @@ def test_an_uploads_name_never_becomes_a_path(server, recording, name):
     shown = response.json()["source"]["name"]
     assert "/" not in shown and len(shown) <= 255
     written = {path.name for path in server.outputs.iterdir()}
-    assert all(item.startswith((".writing", "outputs_")) for item in written)
+    assert all(item.startswith((".writing", ".index.sqlite", "outputs_")) for item in written)
 
 
 def test_security_headers_and_request_id(server):
