@@ -399,6 +399,10 @@ def describe(
         duration_s=clip.duration_s,
         source_rate_hz=clip.source.sample_rate,
     )
+    advice = reading.advice
+    if reading.band in ("low", "unreliable") and len({part["emotion"] for part in spoken}) > 1:
+        # One label cannot fit several sentences; the sentences have their own.
+        advice = "read_the_parts"
     warnings = _warnings(clip, loaded, reading, lang)
     return results.Report(
         emotion=reading.emotion,
@@ -410,8 +414,8 @@ def describe(
         model=model_facts(loaded),
         reliability={
             "band": reading.band,
-            "advice": texts.text(f"advice.{reading.advice}", lang),
-            "advice_code": reading.advice,
+            "advice": texts.text(f"advice.{advice}", lang),
+            "advice_code": advice,
             "caveats": list(reading.caveats),
         },
         distribution={

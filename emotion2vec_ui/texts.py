@@ -826,6 +826,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "内置小模型比较确定；用于业务决策前，请用 emotion2vec_plus_large 复核。",
         "The small built-in model is fairly sure; confirm it with emotion2vec_plus_large before anything depends on it.",
     ),
+    "advice.read_the_parts": (
+        "多句话情感不同，一个整体标签难以概括：请看逐句结果。",
+        "Several sentences with different emotions: one label does not fit them; read them one by one.",
+    ),
     "advice.no_emotion_recognised": (
         "没有识别出情感：可能不是语音，或语音不清楚。",
         "No emotion was recognised: this may not be speech, or not clear enough.",
