@@ -61,7 +61,6 @@ class _HistoryPage:
     ) -> None:
         self._history = history
         self._queued = not settings.no_gradio_queue
-        gr.Navbar(visible=False)
         style = (ASSETS / "history.css").read_text(encoding="utf-8")
         gr.HTML(f"<style>{style}</style>{charts.header()}{links(PATH)}", elem_id="top")
         filters = self._filters()
@@ -241,6 +240,7 @@ def links(path: str) -> str:
 
 
 _LINKS_STYLE = """
+.nav-holder { display: none !important; }
 #top .pages { display: flex; gap: 22px; padding: 10px 2px 0; border-bottom: 1px solid var(--line); }
 #top .pages a {
   padding: 4px 0 8px; color: var(--ink-soft); text-decoration: none; font-size: 15px;

@@ -443,7 +443,6 @@ TEXTS: dict[str, tuple[str, str]] = {
     "history.previous": ("上一页", "Previous"),
     "history.next": ("下一页", "Next"),
     "history.refresh": ("刷新", "Refresh"),
-    "history.reset": ("清除条件", "Clear filters"),
     "history.export": ("导出 CSV", "Export CSV"),
     "history.compare": ("对比所选", "Compare selected"),
     "history.report": ("报告（可打印）", "Report to print"),

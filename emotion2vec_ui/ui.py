@@ -59,7 +59,7 @@ def build(
 ) -> tuple[gr.Blocks, dict[str, Any]]:
     """The pages, and the options with which `gr.mount_gradio_app` shows them as meant."""
     page = _Page(recogniser, settings)
-    with page.blocks.route(history_page.NAME, history_page.PATH):
+    with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False):
         history_page.add(history, settings, page.add_exports)
     options = {
         "theme": _theme(),
@@ -102,7 +102,6 @@ class _Page:
     # --- layout ---
 
     def _lay_out(self) -> None:
-        gr.Navbar(visible=False)
         gr.HTML(charts.header() + history_page.links("/"), elem_id="top")
         badge = gr.HTML(elem_id="badge")
         with gr.Row(elem_id="columns"):
