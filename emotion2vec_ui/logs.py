@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -61,10 +62,15 @@ class DebugFile(logging.Handler):
             self._found = sorted({path.resolve() for path in self._paths if path.is_file()})
         for path in self._found:
             try:
-                with path.open("a", encoding="utf-8") as file:
+                with open(path, "a", encoding="utf-8", opener=_existing) as file:
                     file.write(self.format(record) + "\n")
             except OSError:
                 self._found = []
+
+
+def _existing(path: str, flags: int) -> int:
+    # Removed a moment ago: it must not come back by being written to.
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 class JsonLines(logging.Formatter):
