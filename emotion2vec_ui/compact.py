@@ -9,8 +9,9 @@ the trained weights are CC BY-NC-SA 4.0 (see ``assets/compact/card.json``).
              -> adapter = frame features -> mean over frames = embedding -> proj -> softmax
 
 Differences from Whisper: frames are not centred (so that there are exactly as many as
-emotion2vec makes), a clip is as long as it is instead of padded to 30 s,
-and padding in a batch changes nothing (masked after each convolution and in attention).
+emotion2vec makes), a clip is as long as it is instead of padded to 30 s, longer ones are
+attended to in pieces of at most 10.24 s, and padding in a batch changes nothing
+(masked after each convolution and in attention).
 
 What it does not do: decode audio, resample, cut long recordings, decide what a score means.
 """
@@ -53,6 +54,10 @@ SILENT_POWER = 1e-12  # keeps digital silence from being divided by zero
 LOG_FLOOR = 1e-10  # Whisper's audio.py
 LOG_RANGE = 8.0  # Whisper's: keep 80 dB below the clip's loudest mel cell
 POSITION_PERIOD = 10_000.0  # Whisper's sinusoids
+# Frames attend within pieces of at most 10.24 s, as long as the clips the model learnt from.
+# Measured on 24 one-minute recordings of unheard speakers: whole-minute attention names 71 % right
+# (true label's mean score 0.34), pieces 92 % (0.63).
+MAX_PIECE_FRAMES = 512
 
 FORMAT = "emotion2vec_ui.compact/1"
 WEIGHTS_NAME = "model.safetensors"
@@ -215,9 +220,21 @@ class Compact(nn.Module):
         # Biases make padding non-zero, and the second convolution would read it: mask between.
         x = F.gelu(self.conv1(x)) * mel_valid[:, None].to(x.dtype)
         x = F.gelu(self.conv2(x)).transpose(1, 2)
-        positions = _positions(first + x.shape[1], x.shape[2], str(x.device))[first:]
         n_frames = (n_samples - N_FFT) // FRAME_HOP + 1
-        return self.run_blocks(x + positions.to(x.dtype), n_frames, 0, layers)
+        width, device = x.shape[2], str(x.device)
+        if x.shape[1] <= MAX_PIECE_FRAMES:
+            positions = _positions(first + x.shape[1], width, device)[first:]
+            return self.run_blocks(x + positions.to(x.dtype), n_frames, 0, layers)
+        clip, start, size = _pieces(n_frames)
+        positions = _positions(first + int(size.max()), width, device)[first:]
+        valid = _valid(size, len(positions))
+        frame = start[:, None] + torch.arange(len(positions), device=x.device)
+        pieces = x[clip[:, None], frame.clamp_max(x.shape[1] - 1)] + positions.to(x.dtype)
+        done = torch.zeros_like(x)
+        done[clip[:, None].expand_as(frame)[valid], frame[valid]] = self.run_blocks(
+            pieces, size, 0, layers
+        )[valid]
+        return done
 
     def run_blocks(
         self, x: Tensor, n_frames: Tensor, start: int = 0, stop: int | None = None
@@ -333,6 +350,23 @@ def save_metadata(config: Config, version: str, **more: str) -> dict[str, str]:
         "config": json.dumps(asdict(config)),
         **more,
     }
+
+
+def _pieces(n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut each clip into equal pieces of at most ``MAX_PIECE_FRAMES``, by its own length alone.
+
+    Args:
+        n_frames: int64 (clips,).
+
+    Returns:
+        Three int64 (pieces,): the clip, the first frame, the number of frames of each piece.
+    """
+    rows = []
+    for row, total in enumerate(n_frames.tolist()):
+        step = -(-total // -(-total // MAX_PIECE_FRAMES))
+        rows += [(row, at, min(step, total - at)) for at in range(0, total, step)]
+    clip, start, size = torch.tensor(rows, device=n_frames.device).unbind(1)
+    return clip, start, size
 
 
 def _valid(lengths: Tensor, size: int) -> Tensor:
