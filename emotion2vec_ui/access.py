@@ -198,7 +198,7 @@ class Guard:
         if origin and origin.rstrip("/").lower() in self._settings.origins:
             sent["Access-Control-Allow-Origin"] = origin
             sent["Access-Control-Allow-Headers"] = "authorization, content-type, x-api-key"
-            sent["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            sent["Access-Control-Allow-Methods"] = "GET, POST, DELETE, OPTIONS"
             sent["Cross-Origin-Resource-Policy"] = "cross-origin"
             sent.add_vary_header("Origin")
 

@@ -942,8 +942,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "quality.offset_cut": ("结尾可能被截断。", "The end seems to be cut off."),
     "quality.duration_short": ("时长偏短，建议 3-8 秒。", "It is short; 3 to 8 seconds are best."),
     "quality.duration_long": (
-        "时长偏长：一个整体标签难以概括，请用帧级粒度查看变化。",
-        "It is long for a single label; look at it with frame granularity.",
+        "时长偏长：一个整体标签难以概括；帧级粒度可显示情感的变化。",
+        "It is long for a single label; frame granularity shows how the emotion moves.",
     ),
     "quality.dc_offset": ("存在直流偏移。", "There is a DC offset."),
     "quality.channels_opposed": (
