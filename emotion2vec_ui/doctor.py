@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -409,7 +410,9 @@ def _port(settings: Settings) -> Iterator[Finding]:
         try:
             probe.bind((name.strip("[]"), port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
+            if error.errno == errno.EADDRINUSE and _answers(name, port):
+                yield Finding("port", OK, Phrase("doctor.port_ours", address=value))
+            elif error.errno == errno.EADDRINUSE:
                 holder = port_holder(port)
                 found = Phrase("doctor.port_taken", address=value, holder=holder or "?")
                 yield Finding("port", FAIL, found, Phrase("doctor.remedy.port"))
@@ -422,6 +425,16 @@ def _port(settings: Settings) -> Iterator[Finding]:
         yield Finding("port", OK, value)
     else:
         yield Finding("port", WARN, value, Phrase("doctor.remedy.open_server"))
+
+
+def _answers(name: str, port: int) -> bool:
+    """Whether this very program listens there: operators run the doctor beside it."""
+    host = "127.0.0.1" if name in ("0.0.0.0", "localhost") else name
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/health", timeout=2) as answer:
+            return set(json.load(answer)) == {"status", "version"}
+    except (OSError, ValueError):
+        return False
 
 
 def port_holder(port: int) -> str | None:

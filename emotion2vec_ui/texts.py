@@ -520,6 +520,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{name} 是机械硬盘（或如此自称的虚拟盘）",
         "{name} is a spinning disk (or a virtual one that says so)",
     ),
+    "doctor.port_ours": (
+        "{address}：本程序正在运行",
+        "{address}: this program is running there",
+    ),
     "doctor.port_taken": ("{address} 已被占用：{holder}", "{address} is taken by {holder}"),
     "doctor.model_here": (
         "{id}，{path}，{size_mb:.0f} MB，精简权重：{slim}",

@@ -231,3 +231,10 @@ def test_requirements_that_do_not_fit(tmp_path: Path) -> None:
     )
     assert list(doctor._unfit_requirements(listed)) == [f"numpy {numpy.__version__}, <1"]
     assert list(doctor._unfit_requirements(tmp_path / "none.txt")) == []
+
+
+def test_a_port_held_by_this_program_is_no_fault(server):
+    port = int(server.url.rpartition(":")[2])
+    findings = doctor.run(Settings(server_port=port, outputs=server.outputs))
+    (found,) = (finding for finding in findings if finding.code == "port")
+    assert found.verdict == "ok" and str(port) in doctor.render([found])
