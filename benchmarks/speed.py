@@ -84,7 +84,7 @@ def timed(predict: Callable[[list[np.ndarray]], Any], sounds: list[np.ndarray]) 
 
 
 def funasr_predict(directory: Path) -> Callable[[list[np.ndarray]], Any]:
-    from emotion2vec_ui.model import fit_torchaudio
+    from emotion2vec_ui.upstream import fit_torchaudio
 
     fit_torchaudio()
     from funasr import AutoModel

@@ -29,6 +29,7 @@ from emotion2vec_ui import model
 from emotion2vec_ui.errors import EmotionError
 from emotion2vec_ui.settings import ROOT_DIR, Settings, is_loopback
 from emotion2vec_ui.texts import Phrase, text
+from emotion2vec_ui.weights import SLIM_NAME
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -466,7 +467,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
         location = model.resolve(settings)
         if location is not None and location.path is not None:
             facts = model.verify(location.path)
-            slim = (location.path / model.SLIM_NAME).is_file()
+            slim = (location.path / SLIM_NAME).is_file()
             value = Phrase(
                 "doctor.model_here",
                 id=location.id,

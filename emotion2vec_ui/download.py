@@ -320,7 +320,7 @@ def _fetch_resumable(
                 if refused or failures > RETRIES:
                     raise
                 time.sleep(RETRY_PAUSE_S * failures)
-        if not _has_size(partial, file.size) or _sha256(partial) != file.sha256:
+        if not _has_size(partial, file.size) or sha256_of(partial) != file.sha256:
             partial.unlink(missing_ok=True)
             problem = Phrase("download.damaged", name=file.name)
             raise ModelDownloadError(model=modelscope_id(repository), problem=problem)
@@ -401,7 +401,7 @@ def _check_files(model: str, path: Path, files: Iterable[_RemoteFile]) -> None:
     """Sizes and hashes as the hub lists them; what differs is removed, so that it comes anew."""
     for file in files:
         place = path / file.name
-        if _has_size(place, file.size) and file.sha256 in (None, "", _sha256(place)):
+        if _has_size(place, file.size) and file.sha256 in (None, "", sha256_of(place)):
             continue
         # In Hugging Face's cache the name is a link to the content: both go.
         place.resolve().unlink(missing_ok=True)
@@ -410,7 +410,8 @@ def _check_files(model: str, path: Path, files: Iterable[_RemoteFile]) -> None:
         raise ModelDownloadError(model=model, problem=problem)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hex, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(8 << 20):

@@ -33,7 +33,7 @@ def reference(tiny_dir: Path, clips):
 
 
 def funasr_reference(model_dir: Path, clips) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    from emotion2vec_ui.model import fit_torchaudio
+    from emotion2vec_ui.upstream import fit_torchaudio
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what funasr and its imports warn of is not ours

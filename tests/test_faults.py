@@ -23,6 +23,7 @@ from emotion2vec_ui.errors import DeviceLost, ModelLoadError
 from emotion2vec_ui.model import ModelHolder
 from emotion2vec_ui.pipeline import Recogniser
 from emotion2vec_ui.settings import Settings
+from emotion2vec_ui.weights import SLIM_NAME
 from tests.conftest import Server, free_port
 from tests.media import speechlike, write_soundfile
 from tests.tiny import build_model_dir
@@ -69,19 +70,19 @@ def wait_for(condition, within_s: float, what: str) -> None:
 
 
 def _delete(path: Path) -> None:
-    for name in ("model.pt", model.SLIM_NAME):
+    for name in ("model.pt", SLIM_NAME):
         (path / name).unlink(missing_ok=True)
 
 
 def _cut(path: Path) -> None:
     # In place, as a full disk or a copy that goes wrong does it: mapped pages would be gone.
-    for name in ("model.pt", model.SLIM_NAME):
+    for name in ("model.pt", SLIM_NAME):
         if (path / name).exists():
             os.truncate(path / name, 1000)
 
 
 def _replace(path: Path) -> None:
-    for name in ("model.pt", model.SLIM_NAME):
+    for name in ("model.pt", SLIM_NAME):
         if (path / name).exists():
             (path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
 

@@ -22,6 +22,7 @@ import torch
 import yaml
 
 from emotion2vec_ui import compact, model
+from emotion2vec_ui.download import sha256_of
 from emotion2vec_ui.errors import (
     DeviceUnavailable,
     ModelDownloadError,
@@ -30,6 +31,7 @@ from emotion2vec_ui.errors import (
     ShuttingDown,
 )
 from emotion2vec_ui.settings import ROOT_DIR, Settings
+from emotion2vec_ui.weights import SLIM_NAME
 from tests import tiny
 
 LABELS = (
@@ -121,7 +123,7 @@ def automodel_result(pristine_dir: Path) -> dict[str, Any]:
     """
     code = (
         "import sys, json; sys.path[:0] = sys.argv[2:]\n"
-        "from emotion2vec_ui.model import fit_torchaudio; fit_torchaudio()\n"
+        "from emotion2vec_ui.upstream import fit_torchaudio; fit_torchaudio()\n"
         "import numpy as np; from funasr import AutoModel\n"
         "m = AutoModel(model=sys.argv[1], device='cpu', ncpu=1, disable_update=True,"
         " disable_pbar=True, log_level='ERROR')\n"
@@ -160,7 +162,7 @@ def test_loaded_says_what_it_is(model_dir: Path) -> None:
     assert loaded.labels == LABELS
     assert loaded.label_names == tiny.TOKENS
     assert (loaded.id, loaded.origin, loaded.revision) == ("tiny", "directory", None)
-    assert loaded.weights_sha256 == model._sha256(model_dir / "model.pt")
+    assert loaded.weights_sha256 == sha256_of(model_dir / "model.pt")
     assert (loaded.device, loaded.dtype, loaded.precision) == ("cpu", torch.float32, "fp32")
     assert (loaded.dim, loaded.parameters, loaded.is_compact) == (48, 118_557, False)
     assert loaded.embedding_norm == (1.8, 2.2)
@@ -283,7 +285,7 @@ def test_unusable_files_are_errors(model_dir: Path, damage: Any, expected: str) 
     with pytest.raises(ModelFilesError, match=f"(?s){expected}") as caught:
         load(model_dir)
     assert str(model_dir) in caught.value.message("zh")
-    assert not (model_dir / model.SLIM_NAME).exists()
+    assert not (model_dir / SLIM_NAME).exists()
     assert not list(model_dir.glob(".*")), "a temporary file was left"
 
 
@@ -316,7 +318,7 @@ def test_slim_weights_are_a_safetensors_file(model_dir: Path) -> None:
     from safetensors import safe_open
 
     loaded = load(model_dir)
-    with safe_open(model_dir / model.SLIM_NAME, framework="pt") as file:
+    with safe_open(model_dir / SLIM_NAME, framework="pt") as file:
         metadata = file.metadata()
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     state = loaded.backbone.module.state_dict()
@@ -325,7 +327,7 @@ def test_slim_weights_are_a_safetensors_file(model_dir: Path) -> None:
     assert not any("decoder" in name for name in stored)
     assert metadata["sha256"] == loaded.weights_sha256
     # A third of the checkpoint, and the checkpoint holds a decoder besides.
-    slim_bytes = (model_dir / model.SLIM_NAME).stat().st_size
+    slim_bytes = (model_dir / SLIM_NAME).stat().st_size
     assert slim_bytes < (model_dir / "model.pt").stat().st_size / 3
 
 
@@ -353,7 +355,7 @@ def test_replaced_checkpoint_rebuilds_slim_weights(model_dir: Path, tmp_path: Pa
 @pytest.mark.parametrize("damage", ["cut", "garbage", "nan", "other shape"])
 def test_damaged_slim_weights_are_rebuilt(model_dir: Path, damage: str) -> None:
     expected = scores(load(model_dir), wave())
-    slim = model_dir / model.SLIM_NAME
+    slim = model_dir / SLIM_NAME
     content = slim.read_bytes()
     if damage == "cut":
         slim.write_bytes(content[:-1000])
@@ -372,7 +374,7 @@ def test_slim_weights_alone_are_enough(model_dir: Path) -> None:
     (model_dir / "model.pt").unlink()
     second = load(model_dir)
     assert second.weights_sha256 == first.weights_sha256
-    os.truncate(model_dir / model.SLIM_NAME, 5000)
+    os.truncate(model_dir / SLIM_NAME, 5000)
     with pytest.raises(ModelFilesError, match="slim weights are damaged"):
         load(model_dir)
 
@@ -393,8 +395,8 @@ def test_two_processes_slim_at_once(model_dir: Path, tmp_path: Path) -> None:
     found = [answers.get(timeout=60) for _ in processes]
     for process in processes:
         process.join()
-    assert found == [model._sha256(model_dir / "model.pt")] * 2
-    assert not list(model_dir.glob(f".{model.SLIM_NAME}*"))
+    assert found == [sha256_of(model_dir / "model.pt")] * 2
+    assert not list(model_dir.glob(f".{SLIM_NAME}*"))
     assert load(model_dir).weights_sha256 == found[0]
 
 
@@ -419,36 +421,36 @@ def test_slim_weights_where_the_folder_is_read_only(
     model_dir: Path, tmp_path: Path, private_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = scores(load(model_dir), wave())
-    (model_dir / model.SLIM_NAME).unlink()
+    (model_dir / SLIM_NAME).unlink()
     with unwritable(monkeypatch, model_dir):
         assert np.array_equal(scores(load(model_dir), wave()), expected)
-        (in_models,) = (tmp_path / "models").glob(f".slim-*/{model.SLIM_NAME}")
+        (in_models,) = (tmp_path / "models").glob(f".slim-*/{SLIM_NAME}")
         written = in_models.stat().st_mtime_ns
         load(model_dir)
         assert in_models.stat().st_mtime_ns == written, "it was not used again"
     in_models.unlink()
     with unwritable(monkeypatch, model_dir, in_models.parent):
         load(model_dir)
-        (in_cache,) = (private_home / ".cache/emotion2vec-ui").glob(f"*/{model.SLIM_NAME}")
+        (in_cache,) = (private_home / ".cache/emotion2vec-ui").glob(f"*/{SLIM_NAME}")
     in_cache.unlink()
     with unwritable(monkeypatch, model_dir, in_models.parent, in_cache.parent):
         loaded = load(model_dir)
     assert np.array_equal(scores(loaded, wave()), expected)
-    assert loaded.weights_sha256 == model._sha256(model_dir / "model.pt")
+    assert loaded.weights_sha256 == sha256_of(model_dir / "model.pt")
 
 
 def test_no_hub_cache_means_none_for_slim_weights_either(model_dir: Path, tmp_path: Path) -> None:
     settings = Settings(model=str(model_dir), device="cpu", no_hf_weights_cache=True)
     model.load(model.Location(model_dir, "tiny", "cache"), settings)
-    assert not (model_dir / model.SLIM_NAME).exists()
-    assert list((tmp_path / "models").glob(f".slim-*/{model.SLIM_NAME}"))
+    assert not (model_dir / SLIM_NAME).exists()
+    assert list((tmp_path / "models").glob(f".slim-*/{SLIM_NAME}"))
 
 
 def test_loaded_model_does_not_depend_on_its_files(model_dir: Path) -> None:
     load(model_dir)
     loaded = load(model_dir)
     expected = scores(loaded, wave())
-    os.truncate(model_dir / model.SLIM_NAME, 0)  # a mapped file would end the process here
+    os.truncate(model_dir / SLIM_NAME, 0)  # a mapped file would end the process here
     (model_dir / "model.pt").write_bytes(b"")
     assert np.array_equal(scores(loaded, wave()), expected)
     shutil.rmtree(model_dir)
@@ -456,8 +458,8 @@ def test_loaded_model_does_not_depend_on_its_files(model_dir: Path) -> None:
 
 
 def test_old_temporary_files_are_removed(model_dir: Path) -> None:
-    old = model_dir / f".{model.SLIM_NAME}.old"
-    young = model_dir / f".{model.SLIM_NAME}.young"
+    old = model_dir / f".{SLIM_NAME}.old"
+    young = model_dir / f".{SLIM_NAME}.young"
     old.touch()
     young.touch()
     an_hour_ago = time.time() - model.STALE_TEMPORARY_S - 1
@@ -583,10 +585,9 @@ def test_importing_the_module_is_cheap() -> None:
 
 FUNASR_AFTERWARDS = """
 import sys
-from emotion2vec_ui import model
-before = set(sys.modules)
-with model.emotion2vec_class() as first: pass
-with model.emotion2vec_class() as second: pass
+from emotion2vec_ui import upstream
+with upstream.emotion2vec_class() as first: pass
+with upstream.emotion2vec_class() as second: pass
 assert first is second
 assert not [m for m in sys.modules if m.partition('.')[0] == 'funasr'], 'left behind'
 import funasr
@@ -595,7 +596,7 @@ from funasr.register import tables
 assert funasr.__file__ and funasr.__version__
 assert 'Paraformer' in tables.model_classes and 'Emotion2vec' in tables.model_classes
 assert funasr.models.emotion2vec.model.Emotion2vec is tables.model_classes['Emotion2vec']
-with model.emotion2vec_class() as third: pass
+with upstream.emotion2vec_class() as third: pass
 assert third is tables.model_classes['Emotion2vec']
 assert sys.modules['funasr'] is funasr
 print('fine')
@@ -612,7 +613,7 @@ def test_ordinary_funasr_import_works_afterwards() -> None:
 
 TORCHAUDIO = """
 import sys
-from emotion2vec_ui import model
+from emotion2vec_ui import upstream
 try:
     import torchaudio
     fits = True
@@ -621,7 +622,7 @@ except ImportError:
 except OSError:
     fits = False
 print(fits)
-model.fit_torchaudio()
+upstream.fit_torchaudio()
 stubbed = not hasattr(sys.modules.get('torchaudio._extension'), '__file__')
 if fits is not None:
     import torch, torchaudio
@@ -629,7 +630,7 @@ if fits is not None:
     assert stubbed == (not fits), (stubbed, fits)
 else:
     assert 'torchaudio' not in sys.modules
-with model.emotion2vec_class() as cls:
+with upstream.emotion2vec_class() as cls:
     assert cls.__name__ == 'Emotion2vec'
 print('fine')
 """
