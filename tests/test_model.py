@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 
-from emotion2vec_ui import compact, model
+from emotion2vec_ui import compact, model, weights
 from emotion2vec_ui.download import sha256_of
 from emotion2vec_ui.errors import (
     DeviceUnavailable,
@@ -462,7 +462,7 @@ def test_old_temporary_files_are_removed(model_dir: Path) -> None:
     young = model_dir / f".{SLIM_NAME}.young"
     old.touch()
     young.touch()
-    an_hour_ago = time.time() - model.STALE_TEMPORARY_S - 1
+    an_hour_ago = time.time() - weights.STALE_TEMPORARY_S - 1
     os.utime(old, (an_hour_ago, an_hour_ago))
     load(model_dir)
     assert not old.exists() and young.exists()
