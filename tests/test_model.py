@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 
-from emotion2vec_ui import compact, model, weights
+from emotion2vec_ui import compact, model
 from emotion2vec_ui.download import sha256_of
 from emotion2vec_ui.errors import (
     DeviceUnavailable,
@@ -31,7 +31,7 @@ from emotion2vec_ui.errors import (
     ShuttingDown,
 )
 from emotion2vec_ui.settings import ROOT_DIR, Settings
-from emotion2vec_ui.weights import SLIM_NAME
+from emotion2vec_ui.weights import SLIM_NAME, STALE_TEMPORARY_S
 from tests import tiny
 
 LABELS = (
@@ -462,7 +462,7 @@ def test_old_temporary_files_are_removed(model_dir: Path) -> None:
     young = model_dir / f".{SLIM_NAME}.young"
     old.touch()
     young.touch()
-    an_hour_ago = time.time() - weights.STALE_TEMPORARY_S - 1
+    an_hour_ago = time.time() - STALE_TEMPORARY_S - 1
     os.utime(old, (an_hour_ago, an_hour_ago))
     load(model_dir)
     assert not old.exists() and young.exists()
