@@ -7,14 +7,17 @@ Figures come from the report; here they are only rounded for reading and thinned
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from emotion2vec_ui import scoring, texts
+from emotion2vec_ui import robustness, scoring, texts
 
 if TYPE_CHECKING:
     from emotion2vec_ui.errors import EmotionError
@@ -45,6 +48,12 @@ MAX_WARNINGS = 3
 
 LEGEND_FROM = 0.02
 """Emotions with a smaller share of the whole time are not named in the legend."""
+
+NOISES = ("fan", "babble")
+"""The noises that have a line in the plot of the robustness test."""
+
+NEAR = 0.15
+"""Two marks at the same noise level closer than this would cover each other."""
 
 # Checks whose figure must stay under the threshold; the others must reach it.
 _AT_MOST = frozenset({"clipping", "dropouts", "dc_offset", "onset", "offset"})
@@ -741,6 +750,252 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], *, with_band: bool) ->
     )
     aside = f'<span class="muted">{len(rows)}</span>'
     return _card(both(title), table, aside=aside)
+
+
+# --- robustness test ------------------------------------------------------------------------------
+
+
+def stress_count() -> int:
+    """How often the robustness test recognises the clip besides the clean one."""
+    return len(robustness.conditions()) - 1
+
+
+def stress_progress(name: str, step: str, share: float, seconds: float, status: Status) -> str:
+    """How far the robustness test is; arguments as of `progress`."""
+    total = stress_count() + 1
+    if step == "inference":
+        words = both("ui.stress.done", done=round(share * total), total=total)
+    elif step == "model" and status.answering is None:
+        words = _model_words(status)
+    else:
+        words = both("ui.stress.prepare")
+    bar = (
+        f'<div class="bar" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{share * 100:.0f}"><i style="width:{share:.1%}"></i></div>'
+        if step == "inference"
+        else '<div class="bar moving"><i></i></div>'
+    )
+    return (
+        f'<section class="card running" role="status"><h2>{both("ui.stress.running", name=name)}'
+        f"</h2>{bar}<p>{words}</p>"
+        f'<p class="muted">{both("ui.running.seconds", seconds=seconds)} · '
+        # The main cancel button may be out of sight down here.
+        f'<button type="button" class="link" data-press="cancel">{both("ui.cancel")}</button></p>'
+        "</section>"
+    )
+
+
+def stress(report: Mapping[str, Any]) -> str:
+    """The robustness test: what it says in words, a plot over the noise level, every condition.
+
+    Args:
+        report: what `pipeline.Recogniser.stress` gives.
+    """
+    clean = report["outcomes"][0]
+    body = (
+        f'<ul class="sayings">{"".join(f"<li>{one}</li>" for one in _stress_sayings(report))}</ul>'
+        + _stress_plot(report["outcomes"])
+        + _stress_table(report["outcomes"])
+        + f'<div class="chips">{_stress_file(report)}</div>'
+        + f'<p class="muted">{both("robustness.noises")} '
+        f"{both('ui.answered_by', model=report['model']['id'])}</p>"
+    )
+    lead = f"{_emotion(clean['emotion'])} {_percent(clean['confidence'])}"
+    aside = f'<span class="stress-lead">{lead}</span>'
+    return _card(both("robustness.title"), body, aside=aside, name="stress")
+
+
+def _stress_sayings(report: Mapping[str, Any]) -> list[str]:
+    """Where it flips, what codecs do, and what becomes of neutral: each a sentence."""
+    sayings = []
+    for kind, snr_db in report["flip_snr_db"].items():
+        key = "robustness.holds" if snr_db is None else "robustness.flips_at"
+        kind_name = texts.Phrase(f"robustness.{kind}")
+        sayings.append(both(key, kind=kind_name, snr_db=snr_db or 0.0))
+    sayings.append(_codec_saying(report))
+    rises = {kind: _points(rise) for kind, rise in report["neutral_rise"].items()}
+    sayings.append(both("robustness.neutral", **rises))
+    if report["used_s"] < report["source"]["duration_s"] - 0.5:
+        sayings.append(both("robustness.first_part", seconds=report["used_s"]))
+    if report["model"]["id"] == "compact":
+        sayings.append(both("caveat.compact_model"))
+    return sayings
+
+
+def _codec_saying(report: Mapping[str, Any]) -> str:
+    flipped = [f"robustness.{code}" for code in report["flipped_codes"]]
+    if not flipped:
+        return both("robustness.codecs_hold")
+
+    def words(lang: str) -> str:
+        names = texts.text("list.join", lang).join(texts.text(key, lang) for key in flipped)
+        return texts.text("robustness.codecs_flip", lang, names=names)
+
+    return each(words)
+
+
+def _stress_plot(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    """The clean leader's score over the falling SNR, and below it who leads at each level.
+
+    Lines are stretched to the width there is; words and marks are laid over them as HTML, which
+    keeps its size on a phone.
+    """
+    clean = outcomes[0]
+    lead, start = clean["emotion"], clean["confidence"]
+    noisy = {kind: [one for one in outcomes if one["condition"]["kind"] == kind] for kind in NOISES}
+    n = len(robustness.SNRS_DB)
+    zone = sum(snr_db >= robustness.LOW_SNR_BELOW_DB for snr_db in robustness.SNRS_DB) / n
+    lines = "".join(_stress_line(kind, rows, lead) for kind, rows in noisy.items())
+    marks = "".join(_stress_marks(kind, rows, noisy, lead) for kind, rows in noisy.items())
+    levels = "".join(f'<span style="top:{100 - at}%">{at}%</span>' for at in (100, 50, 0))
+    ticks = "".join(f"<span>{snr_db:.0f}</span>" for snr_db in robustness.SNRS_DB)
+    keys = "".join(
+        f'<li><i class="stress-key {kind}" aria-hidden="true"></i>{both(f"robustness.{kind}")}</li>'
+        for kind in NOISES
+    )
+    lanes = "".join(
+        f'<span class="lane-name">{both(f"robustness.{kind}.short")}</span>'
+        f'<div class="lane">{_lane(rows)}</div>'
+        for kind, rows in noisy.items()
+    )
+    emotion = texts.Phrase(f"emotion.{lead}")
+    return f"""
+<h4>{both("robustness.plot", emotion=emotion)}</h4><ul class="legend">{keys}</ul>
+<figure class="stress-plot"><div class="levels" aria-hidden="true">{levels}</div>
+  <div class="field" role="img" aria-labelledby="stress-note">
+    <div class="zone" style="left:{zone:.2%}"><span>{both("robustness.unstable")}</span></div>
+    <svg viewBox="0 0 {n * 100} 100" preserveAspectRatio="none" aria-hidden="true">
+    <path class="grid" d="M0 0H{n * 100}M0 50H{n * 100}M0 100H{n * 100}"/>
+    <path class="clean" d="M0 {100 - 100 * start:.1f}H{n * 100}"/>{lines}</svg>{marks}
+  </div>
+  <div class="ticks" aria-hidden="true">{ticks}</div>
+  <p class="ticks-name">{both("robustness.axis")}</p>{lanes}
+  <figcaption id="stress-note" class="sr">{_stress_note(noisy, lead, start)}</figcaption>
+</figure>"""
+
+
+def _stress_note(noisy: Mapping[str, Sequence[Mapping[str, Any]]], lead: str, start: float) -> str:
+    """The plot for who cannot see it: where each line starts and ends."""
+    facts = {kind: _percent(rows[-1]["scores"][lead]) for kind, rows in noisy.items()}
+    emotion = texts.Phrase(f"emotion.{lead}")
+    return both("robustness.note", emotion=emotion, clean=_percent(start), **facts)
+
+
+def _stress_line(kind: str, rows: Sequence[Mapping[str, Any]], lead: str) -> str:
+    points = (f"{100 * i + 50} {100 - 100 * one['scores'][lead]:.1f}" for i, one in enumerate(rows))
+    return f'<path class="line {kind}" d="M{"L".join(points)}"/>'
+
+
+def _stress_marks(
+    kind: str,
+    rows: Sequence[Mapping[str, Any]],
+    noisy: Mapping[str, Sequence[Mapping[str, Any]]],
+    lead: str,
+) -> str:
+    """A dot where the leader holds; where it flips, the face of who leads instead."""
+    marks = []
+    for i, one in enumerate(rows):
+        score = one["scores"][lead]
+        beside = [
+            other["scores"][lead]
+            for name, others in noisy.items()
+            for other in others[i : i + 1]
+            if name != kind and other["flipped"]
+        ]
+        # Two faces at nearly the same place step aside; a dot may lie under a face.
+        aside = " aside" if one["flipped"] and any(abs(b - score) < NEAR for b in beside) else ""
+        face = EMOJI[one["emotion"]] if one["flipped"] else ""
+        marks.append(
+            f'<i class="mark {kind}{" flip" if face else ""}{aside}" aria-hidden="true" '
+            f'style="left:{(i + 0.5) / len(rows):.2%};top:{1 - score:.1%}">{face}</i>'
+        )
+    return "".join(marks)
+
+
+def _lane(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Who leads at each noise level; neighbours with the same leader are one piece."""
+    pieces = []
+    for (emotion, flipped), run in itertools.groupby(
+        rows, key=lambda one: (one["emotion"], one["flipped"])
+    ):
+        width = len(list(run))
+        pieces.append(
+            f'<span class="piece{" flip" if flipped else ""}" style="grid-column:span {width};'
+            f'--e:var(--e-{emotion})"><i class="emoji" aria-hidden="true">{EMOJI[emotion]}</i>'
+            f"<b>{both(f'emotion.{emotion}')}</b></span>"
+        )
+    return "".join(pieces)
+
+
+def _stress_table(outcomes: Sequence[Mapping[str, Any]]) -> str:
+    clean = outcomes[0]
+    emotion = texts.Phrase(f"emotion.{clean['emotion']}")
+    head = "".join(
+        f'<th scope="col">{words}</th>'
+        for words in (
+            both("robustness.column.condition"),
+            both("robustness.column.leader"),
+            both("robustness.column.score"),
+            both("robustness.column.change", emotion=emotion),
+            f'<span class="sr">{both("robustness.flipped")}</span>',
+        )
+    )
+    rows = "".join(_stress_row(one) for one in outcomes[1:])
+    return (
+        f'<div class="table"><table><thead><tr>{head}</tr></thead>'
+        f'<tbody class="reference"><tr>{_stress_cells(clean)}</tr></tbody>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _stress_row(outcome: Mapping[str, Any]) -> str:
+    flip = " class=flip" if outcome["flipped"] else ""
+    return f'<tr data-code="{outcome["condition"]["code"]}"{flip}>{_stress_cells(outcome)}</tr>'
+
+
+def _stress_cells(outcome: Mapping[str, Any]) -> str:
+    condition = outcome["condition"]
+    name = f'<th scope="row">{_condition(condition)}</th>'
+    if outcome["error"]:
+        why = escape(outcome["error"])
+        return (
+            f'{name}<td colspan="4" class="muted" title="{why}">{both("robustness.missing")}</td>'
+        )
+    flip = ""
+    if outcome["flipped"]:
+        flip = (
+            f'<span class="flip-mark"><span aria-hidden="true">≠</span> '
+            f"<span>{both('robustness.flip')}</span></span>"
+        )
+    change = "" if condition["kind"] == "clean" else _points(outcome["delta"])
+    return (
+        f"{name}<td>{_emotion(outcome['emotion'])}</td><td>{_percent(outcome['confidence'])}</td>"
+        f"<td>{change}</td><td>{flip}</td>"
+    )
+
+
+def _condition(condition: Mapping[str, Any]) -> str:
+    if condition["snr_db"] is None:
+        return both(f"robustness.{condition['code']}")
+    kind = texts.Phrase(f"robustness.{condition['kind']}.short")
+    return both("robustness.noise", kind=kind, snr_db=condition["snr_db"])
+
+
+def _points(share: float) -> str:
+    """A change of a share, in points of a hundred, with its sign."""
+    # + 0.0: no negative zero.
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def _stress_file(report: Mapping[str, Any]) -> str:
+    """All figures as a download that is in the page itself: nothing is kept on the server."""
+    data = json.dumps(report, ensure_ascii=False, indent=1).encode()
+    name = f"{PurePath(report['source']['name']).stem}_robustness.json"
+    return (
+        f'<a class="chip" download="{escape(name)}" '
+        f'href="data:application/json;base64,{base64.b64encode(data).decode()}">'
+        f'{escape(name)} <span class="muted">{_megabytes(len(data))}</span></a>'
+    )
 
 
 # --- files, log, details --------------------------------------------------------------------------

@@ -225,6 +225,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     "ui.step.model": ("等待模型", "Wait for the model"),
     "ui.step.inference": ("识别情感", "Recognise"),
     "ui.step.save": ("保存结果", "Save the result"),
+    "ui.stress": ("抗噪测试", "Test robustness"),
+    "ui.stress.about": (
+        "在不同噪声和编码下再识别 {count} 次，看结果是否改变",
+        "Recognises it {count} more times under noise and codecs, to see where the answer changes",
+    ),
+    "ui.stress.running": ("正在对 {name} 做抗噪测试", "Testing the robustness of {name}"),
+    "ui.stress.prepare": ("正在制作加噪和编码的版本", "Preparing the noisy and coded versions"),
+    "ui.stress.done": (
+        "已完成 {done} / {total} 种条件",
+        "{done} of {total} conditions done",
+    ),
     "ui.cancelled": ("已取消，没有保存任何内容。", "Cancelled; nothing was saved."),
     "ui.uploading": (
         "正在接收录音，完成后自动开始识别……",
@@ -1030,6 +1041,56 @@ TEXTS: dict[str, tuple[str, str]] = {
     # --- robustness test --------------------------------------------------------------------------
     "robustness.fan": ("空调类稳态噪声", "steady noise (air conditioner)"),
     "robustness.babble": ("多人说话噪声", "babble (several speakers)"),
+    "robustness.title": ("抗噪测试", "Robustness test"),
+    "robustness.plot": (
+        "“{emotion}”的得分随噪声增大的变化",
+        "Score of “{emotion}” as the noise grows",
+    ),
+    "robustness.axis": (
+        "信噪比 (dB)，越往右噪声越大；下方为各级领先的情感",
+        "Signal-to-noise ratio (dB), noisier to the right; below, who leads",
+    ),
+    "robustness.unstable": ("低于 10 dB：不稳定", "below 10 dB: unstable"),
+    "robustness.note": (
+        "折线图：“{emotion}”的得分在干净录音中为 {clean}，在 0 dB 稳态噪声中为 {fan}，在 0 dB 人声噪声中为 {babble}。",
+        "Line chart: the score of “{emotion}” is {clean} in the clean clip, {fan} in steady noise at 0 dB and {babble} in babble at 0 dB.",
+    ),
+    "robustness.fan.short": ("稳态噪声", "Steady noise"),
+    "robustness.babble.short": ("人声噪声", "Babble"),
+    "robustness.noise": ("{kind} {snr_db:.0f}\u00a0dB", "{kind} {snr_db:.0f}\u00a0dB"),
+    "robustness.clean": ("原始录音", "Clean clip"),
+    "robustness.mp3_128": ("MP3 128 kbit/s", "MP3 128 kbit/s"),
+    "robustness.mp3_64": ("MP3 64 kbit/s", "MP3 64 kbit/s"),
+    "robustness.aac_64": ("AAC 64 kbit/s", "AAC 64 kbit/s"),
+    "robustness.opus_24": ("Opus 24 kbit/s", "Opus 24 kbit/s"),
+    "robustness.telephone": ("电话 8 kHz", "Telephone 8 kHz"),
+    "robustness.resampled_8k": ("重采样到 8 kHz", "Resampled to 8 kHz"),
+    "robustness.column.condition": ("条件", "Condition"),
+    "robustness.column.leader": ("领先情感", "Leader"),
+    "robustness.column.score": ("得分", "Score"),
+    "robustness.column.change": ("“{emotion}”变化（百分点）", "“{emotion}”, points"),
+    "robustness.flip": ("改变", "changed"),
+    "robustness.missing": (
+        "未测试：此 FFmpeg 没有该编码器",
+        "not tested: this build of FFmpeg lacks the encoder",
+    ),
+    "robustness.codecs_hold": (
+        "压缩、电话与重采样：结果都不变。",
+        "Compression, telephone and resampling: the answer holds.",
+    ),
+    "robustness.codecs_flip": ("使结果改变的编码：{names}。", "The answer changes with {names}."),
+    "robustness.neutral": (
+        "低于 10 dB 时“中性”的得分：稳态噪声 {fan}，人声噪声 {babble} 个百分点。",
+        "“Neutral” below 10 dB: {fan} points in steady noise, {babble} in babble.",
+    ),
+    "robustness.first_part": (
+        "只测试了前 {seconds:.0f} 秒。",
+        "Only the first {seconds:.0f} s were tested.",
+    ),
+    "robustness.noises": (
+        "人声噪声由这段录音本身叠加而成；同样的录音得到同样的数字。",
+        "The babble is made from the clip itself; the same clip gives the same figures.",
+    ),
     "robustness.flipped": ("结果改变", "the answer changes"),
     "robustness.flips_at": (
         "{kind}：信噪比降到 {snr_db:.0f} dB 时结果改变。",

@@ -131,13 +131,19 @@ class _Page:
                     start = gr.Button(_i18n("ui.start"), variant="primary", elem_id="start")
                     cancel = gr.Button(_i18n("ui.cancel"), elem_id="cancel")
                     example = gr.Button(_i18n("ui.example"), elem_id="example")
+                stress = gr.Button(
+                    _i18n("ui.stress"), variant="secondary", size="sm", elem_id="stress"
+                )
                 gr.HTML(
+                    f'<p class="note muted">'
+                    f"{charts.both('ui.stress.about', count=charts.stress_count())}</p>"
                     f'<p class="note" data-waiting hidden>{charts.both("ui.uploading")}</p>'
                     f'<p class="note muted">{charts.both("ui.example.note")}</p>{charts.tips()}',
                     elem_id="notes",
                 )
             with gr.Column(elem_id="right"):
                 shown = gr.HTML(charts.empty(), elem_id="result")
+                stressed = gr.HTML(elem_id="stressed")
         gr.HTML(charts.footer(), elem_id="bottom")
         lang = gr.Textbox(visible="hidden", elem_id="lang", show_label=False)
         folder = gr.State(None)
@@ -147,6 +153,9 @@ class _Page:
         audio.start_recording(None, js="() => window.emotionPage?.recording(true)")
         audio.stop_recording(None, js="() => window.emotionPage?.recording(false)")
         self._add_start(start, [audio, granularity, embedding, lang], [shown, folder])
+        # A new recognition makes the old test meaningless: it may be of another recording.
+        start.click(None, None, stressed, js="() => ''")
+        self._add_stress(stress, [audio, lang], [stressed])
         self._on(cancel.click, self._cancel, None, None, queue=False)
         self._on(
             example.click,
@@ -166,6 +175,15 @@ class _Page:
         # Without the queue a handler cannot report while it runs: the steps are shown once, first.
         first = self._on(start.click, self._announce, inputs, outputs, js=wait)
         self._on(first.then, self._recognise_at_once, inputs, outputs, js=wait)
+
+    def _add_stress(self, button: gr.Button, inputs: list[Any], outputs: list[Any]) -> None:
+        """The robustness test, in the same two ways as the recognition."""
+        wait = "(...inputs) => window.emotionPage.beforeStart(inputs, '#stressed')"
+        if self._queued:
+            self._on(button.click, self._stress, inputs, outputs, js=wait)
+            return
+        first = self._on(button.click, self._announce_stress, inputs, outputs, js=wait)
+        self._on(first.then, self._stress_at_once, inputs, outputs, js=wait)
 
     def add_exports(self, folder: gr.State, lang: gr.Textbox) -> None:
         """A hidden button per kind, pressed by the chips of the result, and one hidden download."""
@@ -236,7 +254,20 @@ class _Page:
         if path is None:
             yield charts.failure(MissingAudio()), None
             return
-        job = _Job(self._recogniser, Path(path), granularity, extract_embedding, lang)
+        analyse = partial(
+            self._recogniser.analyse,
+            Path(path),
+            granularity=granularity,
+            extract_embedding=extract_embedding,
+            lang=_language(lang),
+        )
+        job = _Job(self._recogniser, Path(path), analyse, charts.progress)
+        for steps in self._watch(job, request):
+            yield steps, None
+        yield self._outcome(job)
+
+    def _watch(self, job: _Job, request: gr.Request) -> Iterator[str]:
+        """Runs the job to its end, and gives what it has to say on the way."""
         session = str(request.session_hash)
         self._running[session] = job.stop
         try:
@@ -246,13 +277,12 @@ class _Page:
                 # Drawn anew only when something changed: else its animation would start over.
                 if job.progress() != shown:
                     shown = job.progress()
-                    yield shown, None
+                    yield shown
                 job.join(POLL_S)
         finally:
             # Also when the reader closed the page: the generator is closed then.
             job.stop.set()
             self._running.pop(session, None)
-        yield self._outcome(job)
 
     def _announce(
         self, path: str | None, granularity: str, extract_embedding: bool, lang: str
@@ -271,9 +301,36 @@ class _Page:
         *_, last = self._recognise(path, granularity, extract_embedding, lang, request)
         return last
 
+    # --- robustness test ---
+
+    def _stress(self, path: str | None, lang: str, request: gr.Request) -> Iterator[str]:
+        """Shows how far the test is, then its report or the error."""
+        if path is None:
+            yield charts.failure(MissingAudio())
+            return
+        run = partial(self._recogniser.stress, Path(path))
+        job = _Job(self._recogniser, Path(path), run, charts.stress_progress)
+        yield from self._watch(job, request)
+        try:
+            yield charts.stress(job.result())
+        except Cancelled:
+            yield charts.cancelled()
+        except Exception as error:
+            yield charts.failure(_as_known(error))
+
+    def _announce_stress(self, path: str | None, lang: str) -> str:
+        status = self._recogniser.holder.status()
+        return charts.stress_progress(Path(path or "").name, charts.STEPS[0], 0.0, 0.0, status)
+
+    def _stress_at_once(self, path: str | None, lang: str, request: gr.Request) -> str:
+        *_, last = self._stress(path, lang, request)
+        return last
+
+    # --- results ---
+
     def _outcome(self, job: _Job) -> tuple[str, str | None]:
         try:
-            result = job.result()
+            result: Result = job.result()
             assert result.folder is not None
             base = f"file=outputs/{result.folder.name}/"
             return charts.result(result.report, base, _files(result.folder)), result.folder.name
@@ -358,15 +415,21 @@ class _Page:
 
 
 class _Job(threading.Thread):
-    """One recognition in a thread of its own, so that the page can show how far it is."""
+    """One recognition in a thread of its own, so that the page can show how far it is.
+
+    Args:
+        recogniser: whose model's state is shown meanwhile.
+        path: of the recording.
+        work: what is to be done; takes `on_progress` and `cancelled`.
+        draw: the progress as HTML, with the arguments of `charts.progress`.
+    """
 
     def __init__(
         self,
         recogniser: Recogniser,
         path: Path,
-        granularity: str,
-        extract_embedding: bool,
-        lang: str,
+        work: Callable[..., Any],
+        draw: Callable[..., str],
     ) -> None:
         super().__init__(name="page-recognition", daemon=True)
         self.stop = threading.Event()
@@ -374,35 +437,27 @@ class _Job(threading.Thread):
         self._path = path
         self._step, self._share = charts.STEPS[0], 0.0
         self._since = time.monotonic()
-        self._result: Result | None = None
+        self._result: Any = None
         self._error: BaseException | None = None
-        self._analyse = partial(
-            recogniser.analyse,
-            path,
-            granularity=granularity,
-            extract_embedding=extract_embedding,
-            lang=_language(lang),
-            on_progress=self._on_progress,
-            cancelled=self.stop.is_set,
-        )
+        self._work = partial(work, on_progress=self._on_progress, cancelled=self.stop.is_set)
+        self._draw = draw
 
     def run(self) -> None:
         """Recognises, and keeps what came of it for `result`."""
         try:
-            self._result = self._analyse()
+            self._result = self._work()
         except BaseException as error:
             self._error = error
 
-    def result(self) -> Result:
+    def result(self) -> Any:
         """What came of it; raises what was raised."""
         if self._error is not None:
             raise self._error
-        assert self._result is not None
         return self._result
 
     def progress(self) -> str:
-        """The steps as HTML."""
-        return charts.progress(
+        """How far it is, as HTML."""
+        return self._draw(
             self._path.name,
             self._step,
             self._share,

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from emotion2vec_ui.robustness import SNRS_DB, conditions
+
 sync_api = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -260,6 +262,48 @@ def test_cancel(visit, server, tmp_path: Path) -> None:
     here.page.wait_for_function("document.querySelector('#result').innerText.includes('Cancelled')")
     assert here.page.is_visible("#start") and not here.page.is_visible("#cancel")
     assert len(list(server.outputs.glob("outputs_*"))) == before
+
+
+def test_robustness_below_the_result(visit) -> None:
+    here = visit(locale="zh-CN")
+    here.recognise(EXAMPLE)
+    here.page.click("#stress")
+    here.page.wait_for_selector("#stressed .running")
+    assert here.page.is_visible("#cancel")
+    here.page.wait_for_selector("#stress", state="hidden")
+    here.page.wait_for_selector(".stress", timeout=2 * WAIT_MS)
+    assert here.page.locator(RESULT).count() == 1
+    assert here.page.locator(".stress-plot path.line").count() == 2
+    assert here.page.locator(".stress-plot .mark").count() == 2 * len(SNRS_DB)
+    assert "稳态噪声 30 dB" in here.text(".stress tr[data-code=fan_30]")
+    with here.page.expect_download() as event:
+        here.page.click(".stress a[download='en_robustness.json']")
+    outcomes = json.loads(event.value.path().read_text(encoding="utf-8"))["outcomes"]
+    here.page.click("[data-set-lang=en]")
+    assert "Telephone 8 kHz" in here.text(".stress tr[data-code=telephone]")
+    rows = here.page.locator(".stress tr[data-code]")
+    assert rows.count() == len(outcomes) - 1 == len(conditions()) - 1
+    for row, outcome in zip(rows.all_inner_texts(), outcomes[1:], strict=True):
+        assert outcome["emotion"].title() in row and f"{outcome['confidence']:.1%}" in row
+        assert ("≠ changed" in " ".join(row.split())) == outcome["flipped"]
+    here.page.click("#start")
+    here.page.wait_for_selector(".stress", state="detached")
+    here.page.wait_for_selector(RESULT)
+
+
+def test_robustness_cancelled_and_without_a_recording(visit) -> None:
+    here = visit()
+    here.page.click("#stress")
+    here.page.wait_for_selector("#stressed .failure")
+    assert "No recording" in here.text("#stressed")
+    here.choose(EXAMPLE)
+    here.page.wait_for_selector("#audio [aria-label='Clear']")
+    here.page.click("#stress")
+    here.page.click("#stressed [data-press=cancel]")
+    here.page.wait_for_function(
+        "document.querySelector('#stressed').innerText.includes('Cancelled')"
+    )
+    here.page.wait_for_selector("#stress")
 
 
 def test_example(visit, server) -> None:

@@ -105,7 +105,7 @@
 
   // Gradio itself holds a click back while an upload runs; it only does not say so.
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#start") && !audio && (isRecording || pendingSince)) {
+    if (event.target.closest?.("#start, #stress") && !audio && (isRecording || pendingSince)) {
       sayWaiting(true);
     }
   }, true);
@@ -126,13 +126,35 @@
     return audio;
   };
 
-  const beforeStart = async (inputs) => {
+  // Draws the eye to what is drawn below a long result: how far it is, and once what came of it.
+  const lookBelow = (selector) => {
+    const place = document.querySelector(selector);
+    if (!place) return;
+    let step = "";
+    const look = new MutationObserver(() => {
+      const card = place.querySelector("section");
+      if (!card) return;
+      const now = card.classList.contains("running") ? "running" : "done";
+      if (now === step) return;
+      // Who has scrolled elsewhere meanwhile is left there.
+      const seen = card.getBoundingClientRect();
+      const away = now === "done" && step && (seen.top > innerHeight || seen.bottom < 0);
+      const block = now === "done" ? "start" : "center";
+      if (!away) card.scrollIntoView({ behavior: "smooth", block });
+      step = now;
+      if (now === "done") look.disconnect();
+    });
+    look.observe(place, { childList: true, subtree: true });
+  };
+
+  const beforeStart = async (inputs, shownBelow = "") => {
     let [value, ...rest] = inputs;
     if (isRecording || (!value && pendingSince)) value = await waitForAudio();
     sayWaiting(false);
     rest[rest.length - 1] = lang;
+    if (shownBelow) lookBelow(shownBelow);
     // One column: the result is below the fold.
-    if (matchMedia("(max-width: 900px)").matches) {
+    else if (matchMedia("(max-width: 900px)").matches) {
       document.querySelector("#right")?.scrollIntoView({ behavior: "smooth" });
     }
     return [value, ...rest];
