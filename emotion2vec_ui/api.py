@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import errno
 import json
 import logging
 import secrets
@@ -34,6 +35,7 @@ from emotion2vec_ui.access import Guard, error_response, language
 from emotion2vec_ui.decoding import Decoder
 from emotion2vec_ui.errors import (
     BadField,
+    DiskFull,
     EmotionError,
     InputError,
     MissingAudio,
@@ -403,6 +405,13 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         response.status_code = error.status_code
         response.headers.update(error.headers or {})
         return response
+
+    @app.exception_handler(OSError)
+    async def system(request: Request, error: OSError) -> JSONResponse:
+        # The disk of the temporary files, where uploads lie; results.save tells of its own.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return answer(request, DiskFull(free_mb=0.0))
+        return await unknown(request, error)
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
