@@ -182,6 +182,28 @@ def test_a_full_disk_over_http(start_server, recording, tmp_path):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_no_room_for_an_upload(start_server, recording, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk]).returncode:
+        pytest.skip("this machine does not allow mounting a tmpfs")
+    try:
+        server = start_server("--model", "compact", environ={"TMPDIR": str(disk)})
+        server.wait_ready()
+        classic = {"data": ["data:audio/wav;base64," + "A" * 4_000_000]}
+        for _ in range(3):
+            assert post(server, bytes(3_000_000)).status_code == 507
+            answer = requests.post(f"{server.url}/api/predict", json=classic, timeout=60)
+            assert answer.status_code == 507 and answer.json()["error"]["code"] == "disk_full"
+            # Nothing of the refused ones stays in the way of what has room.
+            assert post(server, recording).status_code == 200
+        server.process.terminate()
+        server.process.wait(30)
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
 def test_the_outputs_folder_removed_while_it_runs(start_server, recording):
     server = start_server("--model", "compact")
     server.wait_ready()
