@@ -851,7 +851,7 @@ def _stress_plot(outcomes: Sequence[Mapping[str, Any]]) -> str:
     ticks = "".join(f"<span>{snr_db:.0f}</span>" for snr_db in robustness.SNRS_DB)
     keys = "".join(
         f'<li><i class="stress-key {kind}" aria-hidden="true"></i>{both(f"robustness.{kind}")}</li>'
-        for kind in NOISES
+        for kind in (*NOISES, "clean")
     )
     lanes = "".join(
         f'<span class="lane-name">{both(f"robustness.{kind}.short")}</span>'

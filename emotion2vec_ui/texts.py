@@ -1050,7 +1050,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "信噪比 (dB)，越往右噪声越大；下方为各级领先的情感",
         "Signal-to-noise ratio (dB), noisier to the right; below, who leads",
     ),
-    "robustness.unstable": ("低于 10 dB：不稳定", "below 10 dB: unstable"),
+    "robustness.unstable": ("低于 10\u00a0dB：不稳定", "below 10\u00a0dB: unstable"),
     "robustness.note": (
         "折线图：“{emotion}”的得分在干净录音中为 {clean}，在 0 dB 稳态噪声中为 {fan}，在 0 dB 人声噪声中为 {babble}。",
         "Line chart: the score of “{emotion}” is {clean} in the clean clip, {fan} in steady noise at 0 dB and {babble} in babble at 0 dB.",
