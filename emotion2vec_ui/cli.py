@@ -282,6 +282,8 @@ def _stress_as_text(report: dict[str, Any], lang: str) -> str:
         key = "robustness.holds" if snr_db is None else "robustness.flips_at"
         kind_name = texts.text(f"robustness.{kind}", lang)
         lines.append(texts.text(key, lang, kind=kind_name, snr_db=snr_db or 0.0))
+    rises = {kind: f"{100 * rise:+.1f}" for kind, rise in report["neutral_rise"].items()}
+    lines.append(texts.text("robustness.neutral", lang, **rises))
     return "\n".join(lines)
 
 

@@ -68,6 +68,7 @@ def test_robustness_prints_every_condition_and_repeats_itself(recording):
     assert codes[0] == "clean" and {"fan_0", "babble_10", "mp3_64", "telephone"} <= set(codes)
     table = run("robustness", recording, "--model", "compact").stdout
     assert all(code in table for code in codes)
+    assert "Neutral" in table.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
