@@ -275,6 +275,7 @@ def main() -> None:
             subprocess.run(
                 [sys.executable, __file__, "--engine", options.model, str(options.requests)],
                 stdout=subprocess.PIPE, check=True, text=True,
+                env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},  # as the program sets it
             ).stdout.split()[-1]
         )  # fmt: skip
         server = Server(options.model, folder)
