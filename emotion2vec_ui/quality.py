@@ -870,6 +870,8 @@ def _vad_session() -> Any | None:
     try:
         import onnxruntime
 
+        # Nothing is reported to anybody from recordings of people, not even that they were heard.
+        onnxruntime.disable_telemetry_events()
         spec = importlib.util.find_spec("silero_vad")
         folders = list(spec.submodule_search_locations or []) if spec else []
         # The variant that takes a whole sequence of windows per call.

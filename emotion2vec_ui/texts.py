@@ -380,8 +380,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     "report.print": ("可打印或另存为 PDF", "Print it or save it as PDF"),
     "report.sha256": ("文件 SHA-256", "File SHA-256"),
     "report.facts": ("文件与模型", "File and model"),
-    "report.time.weighted": ("加权窗口：{emotion} {percent}", "Weighted window: {emotion} {percent}"),
-    "report.more_rows": ("另有 {count} 行，见结果文件。", "{count} more rows are in the result's files."),
+    "report.time.weighted": (
+        "加权窗口：{emotion} {percent}",
+        "Weighted window: {emotion} {percent}",
+    ),
+    "report.more_rows": (
+        "另有 {count} 行，见结果文件。",
+        "{count} more rows are in the result's files.",
+    ),
     "report.mind": ("使用须知", "Before you rely on this"),
     "report.mind.errs": (
         "自动识别会出错。得分是模型对声音的判断，不是对说话人真实感受的测量。",
@@ -408,15 +414,24 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Made by emotion2vec_ui {version} on {time}",
     ),
     "report.comparison": ("识别结果对比", "Results side by side"),
-    "report.comparison.count": ("{count} 个结果；差异相对于 A", "{count} results; differences are from A"),
+    "report.comparison.count": (
+        "{count} 个结果；差异相对于 A",
+        "{count} results; differences are from A",
+    ),
     "report.comparison.results": ("各个结果", "The results"),
-    "report.comparison.points": ("右列：与 A 相差的百分点。", "Right column: difference from A in percentage points."),
+    "report.comparison.points": (
+        "右列：与 A 相差的百分点。",
+        "Right column: difference from A in percentage points.",
+    ),
     "report.comparison.alike": ("相似程度", "How alike they are"),
     "report.comparison.distance": (
         "得分与 A 的差距（0% 相同，100% 毫无重叠）",
         "Distance of the scores from A (0%: equal, 100%: nothing shared)",
     ),
-    "report.comparison.cosine": ("Embedding 余弦相似度（1 为同向）", "Cosine of the embeddings (1: same direction)"),
+    "report.comparison.cosine": (
+        "Embedding 余弦相似度（1 为同向）",
+        "Cosine of the embeddings (1: same direction)",
+    ),
     "report.comparison.no_cosine": (
         "没有可比的 Embedding：需要同一模型、且都保存了特征。",
         "No embeddings to compare: both results need one, from the same model.",
@@ -448,7 +463,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "history.column.select": ("选择", "Select"),
     "history.found": ("共 {total} 个结果", "{total} results"),
     "history.range": ("第 {first}-{last} 个，共 {total} 个", "{first} to {last} of {total}"),
-    "history.damaged": ("另有 {count} 个文件夹已损坏，无法读取", "{count} more folders are damaged and cannot be read"),
+    "history.damaged": (
+        "另有 {count} 个文件夹已损坏，无法读取",
+        "{count} more folders are damaged and cannot be read",
+    ),
     "history.none": ("还没有结果。", "There are no results yet."),
     "history.none_fit": ("没有符合条件的结果。", "No result fits these filters."),
     "history.previous": ("上一页", "Previous"),
@@ -459,7 +477,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "history.report": ("报告（可打印）", "Report to print"),
     "history.close": ("关闭", "Close"),
     "history.delete": ("删除", "Delete"),
-    "history.delete.sure": ("永久删除这个结果及其录音？", "Remove this result and its recording for good?"),
+    "history.delete.sure": (
+        "永久删除这个结果及其录音？",
+        "Remove this result and its recording for good?",
+    ),
     "history.delete.yes": ("确认删除", "Yes, delete"),
     "history.deleted": ("已删除 {folder}。", "{folder} was removed."),
     "history.old": (
