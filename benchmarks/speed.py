@@ -1,6 +1,6 @@
 """How fast the model answers: plain funasr and ours, at full size, on the same clips in one run.
 
-    python benchmarks/speed.py [--model DIRECTORY] [--quick]
+    python benchmarks/speed.py [--model DIRECTORY] [--quick] [--no-hour]
 
 Without --model a full-size checkpoint with random weights is built: speed and memory do not depend
 on what the weights say. Every implementation runs in a process of its own. Writes
@@ -134,7 +134,7 @@ def run_child(directory: Path, who: str, part: str) -> dict[str, Any]:
 WHO = {"funasr": "funasr, fp32", "fp32": "ours, fp32", "bf16": "ours, bf16"}
 
 
-def table(directory: Path, quick: bool) -> str:
+def table(directory: Path, quick: bool, with_hour: bool) -> str:
     """The whole report as Markdown."""
     figures: dict[str, dict[str, Any]] = {who: {} for who in WHO}
     clips = 20 if quick else MIXED_CLIPS
@@ -143,8 +143,8 @@ def table(directory: Path, quick: bool) -> str:
         for who in WHO:
             figures[who][part] = run_child(directory, who, part)
     hour = f"long-{60 if quick else HOUR_S:g}"
-    for who in ("bf16",):
-        figures[who][hour] = run_child(directory, who, hour)
+    if with_hour:
+        figures["bf16"][hour] = run_child(directory, "bf16", hour)
 
     lines = [f"## Latency of one clip, s (least of {REPEATS})", ""]
     lines += ["| | " + " | ".join(f"{s:g} s" for s in LATENCY_S) + " |"]
@@ -184,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a full-size model directory")
     parser.add_argument("--quick", action="store_true", help="20 clips, a minute for the hour")
+    parser.add_argument("--no-hour", action="store_true", help="leave the hour of audio out")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -195,7 +196,7 @@ def main() -> None:
             from tests.tiny import FULL_SIZE, build_model_dir
 
             directory = build_model_dir(Path(folder) / "full", **FULL_SIZE)
-        tables = table(directory, options.quick)
+        tables = table(directory, options.quick, not options.no_hour)
     text = f"# Speed\n\n{tables}\n\n{describe()}\n"
     print(text)
     if not options.quick:

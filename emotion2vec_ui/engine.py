@@ -46,7 +46,7 @@ CUDA_BATCH_S = 120.0
 
 CPU_BATCH_S = 0.0
 """One window at a time on a CPU: one clip keeps all cores busy, and batches of eight measured no
-faster (benchmarks/results/batching.md), only larger."""
+faster on two cores, only larger."""
 
 LOST_RETRY_AFTER_S = 15
 """What a caller is told to wait when the GPU failed: what loading plus_large takes at most."""
