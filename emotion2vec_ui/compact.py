@@ -29,17 +29,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LABELS = (
-    "angry",
-    "disgusted",
-    "fearful",
-    "happy",
-    "neutral",
-    "other",
-    "sad",
-    "surprised",
-    "unknown",
-)
+from emotion2vec_ui.scoring import EMOTIONS
+
+LABELS = EMOTIONS
 
 SAMPLE_RATE = 16_000
 N_FFT = 400  # 25 ms, Whisper's window; also the shortest clip (emotion2vec's receptive field)

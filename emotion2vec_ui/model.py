@@ -36,6 +36,7 @@ from emotion2vec_ui.errors import (
     ModelNotReady,
     ShuttingDown,
 )
+from emotion2vec_ui.scoring import EMOTIONS
 from emotion2vec_ui.settings import AUTO, COMPACT, PLUS_LARGE, Settings
 from emotion2vec_ui.texts import Phrase
 from emotion2vec_ui.upstream import emotion2vec_class
@@ -46,17 +47,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LABELS = (
-    "angry",
-    "disgusted",
-    "fearful",
-    "happy",
-    "neutral",
-    "other",
-    "sad",
-    "surprised",
-    "unknown",
-)
+LABELS = EMOTIONS
 """The nine keys of every result; a model may have them in another order."""
 
 CHECKPOINT_NAME = "model.pt"
