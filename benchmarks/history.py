@@ -20,8 +20,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from emotion2vec_ui import scoring
 from emotion2vec_ui.history import QUALITIES, SORTS, Filters, History
+from emotion2vec_ui.labels import EMOTIONS
 from tests import past
 
 RESULT = Path(__file__).parent / "results" / "history.md"
@@ -66,7 +66,7 @@ def make(outputs: Path, folders: int) -> int:
     text = ""
     for number in range(folders):
         moment = start + timedelta(seconds=97 * number)
-        emotion, confidence = dice.choice(scoring.EMOTIONS), round(dice.uniform(0.2, 0.99), 3)
+        emotion, confidence = dice.choice(EMOTIONS), round(dice.uniform(0.2, 0.99), 3)
         report |= {
             "emotion": emotion,
             "confidence": confidence,

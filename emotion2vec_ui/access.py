@@ -17,6 +17,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,8 +40,9 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PREDICT_PATHS = frozenset({"/api/predict", "/api/predict/", "/api/robustness"})
 UPLOAD_PATH = "/gradio_api/upload"
-GRADIO_CALLS = ("/gradio_api/queue/join", "/gradio_api/call/")
-"""Where the page's queue and Gradio's clients ask for a recognition."""
+COUNT = "count_recognition"
+"""In the request's state: what an event of the page calls before it recognises anything. Which of
+Gradio's requests will do so cannot be seen from their paths."""
 
 FORM_OVERHEAD_BYTES = 65_536
 """Boundaries, part headers and the two other fields of a form."""
@@ -110,7 +112,8 @@ class Guard:
             self._check_origin(scope, headers)
             caller = self._authenticate(scope, headers)
             if scope["type"] == "http" and scope["method"] == "POST":
-                receive = self._bounded(scope, headers, receive, caller)
+                scope["state"][COUNT] = partial(self._count, caller)
+                receive = self._bounded(scope, headers, receive)
             self._check_host(scope, headers)
         except EmotionError as error:
             await self._refuse(error, scope, headers, receive, send_with_headers)
@@ -202,7 +205,16 @@ class Guard:
             sent["Cross-Origin-Resource-Policy"] = "cross-origin"
             sent.add_vary_header("Origin")
 
-    def _bounded(self, scope: Any, headers: Headers, receive: Any, caller: str) -> Any:
+    def _count(self, caller: str) -> None:
+        """Counts one recognition.
+
+        Raises:
+            RateLimited: it is one too many.
+        """
+        if self._limiter is not None:
+            self._limiter.take(caller)
+
+    def _bounded(self, scope: Any, headers: Headers, receive: Any) -> Any:
         """Limits the rate of recognitions and the bytes of every POST.
 
         Raises:
@@ -210,8 +222,8 @@ class Guard:
         """
         path = self._path(scope)
         predicts = path in PREDICT_PATHS
-        if self._limiter is not None and (predicts or path.startswith(GRADIO_CALLS)):
-            self._limiter.take(caller)
+        if predicts:
+            scope["state"][COUNT]()
         if path == UPLOAD_PATH:
             return receive  # Gradio counts each of its files, and writes them as they come
         limit, limit_mb = MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES / 1e6

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -421,14 +422,13 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
 
 
 def _mount_page(app: FastAPI, service: Service) -> None:
+    settings = service.settings
     # Only here is Gradio imported: it takes seconds, and the command line has no use for it.
     import gradio
 
     from emotion2vec_ui import ui
 
-    blocks, options = ui.build(
-        service.recogniser, settings=service.settings, history=service.history
-    )
+    blocks, options = ui.build(service.recogniser, settings=settings, history=service.history)
     with warnings.catch_warnings():
         # That several pages are not rendered on the server: nobody asked for it.
         warnings.filterwarnings("ignore", "SSR mode")
@@ -436,9 +436,18 @@ def _mount_page(app: FastAPI, service: Service) -> None:
             app,
             blocks,
             path="/",
-            max_file_size=service.settings.max_upload_bytes,
+            max_file_size=settings.max_upload_bytes,
             **options,
         )
+    mounted: Any = app.routes[-1]
+
+    @mounted.app.exception_handler(404)
+    async def no_page(request: Request, error: HTTPException) -> Response:
+        if request.url.path.startswith(f"{settings.root_path}/gradio_api/"):
+            return await http_exception_handler(request, error)  # its clients read Gradio's form
+        nothing = ResultNotFound(name=request.url.path[:200])
+        return error_response(nothing, language(request.headers, settings))
+
     # Gradio takes any path or address in an event for a file, reads or fetches it, and looks
     # whether it may only once `launch` was called, which a mount never does. With this it takes
     # only what was uploaded, and from no address at all.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotion2vec_ui import robustness, scoring, texts
+from emotion2vec_ui.labels import NOT_AN_EMOTION
 
 if TYPE_CHECKING:
     from emotion2vec_ui.errors import EmotionError
@@ -252,7 +253,8 @@ def badge(status: Status) -> str:
     if not (compact and (settled or failed)):
         lines.append(_model_words(status))
     if failed and status.error is not None:
-        lines.append(f"{each(status.error.message)} {each(status.error.hint)}")
+        error = status.error.public()
+        lines.append(f"{each(error.message)} {each(error.hint)}")
         lines.append(_retry(status))
     elif not settled and status.answering is None:
         lines.append(f'<span class="muted">{both("ui.model.early")}</span>')
@@ -370,7 +372,7 @@ def _distribution_text(report: Mapping[str, Any], lang: str) -> str:
         f"shape.{distribution['shape']}", lang, leader=name, percent=_percent(report["confidence"])
     )
     if distribution["mixture"]:
-        beside = (words[one] for one in leading[1:] if one not in scoring.NOT_AN_EMOTION)
+        beside = (words[one] for one in leading[1:] if one not in NOT_AN_EMOTION)
         sentence += texts.text(
             f"mixture.{distribution['mixture']}",
             lang,

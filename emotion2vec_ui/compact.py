@@ -29,9 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emotion2vec_ui.scoring import EMOTIONS
-
-LABELS = EMOTIONS
+from emotion2vec_ui.labels import EMOTIONS
 
 SAMPLE_RATE = 16_000
 N_FFT = 400  # 25 ms, Whisper's window; also the shortest clip (emotion2vec's receptive field)
@@ -120,7 +118,7 @@ class Compact(nn.Module):
         card: the model card (``card.json``), empty for a model not loaded from disk.
     """
 
-    labels: tuple[str, ...] = LABELS
+    labels: tuple[str, ...] = EMOTIONS
 
     def __init__(self, config: Config = Config()) -> None:
         super().__init__()
@@ -132,7 +130,7 @@ class Compact(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.adapter = nn.Linear(width, config.dim)
-        self.proj = nn.Linear(config.dim, len(LABELS))
+        self.proj = nn.Linear(config.dim, len(EMOTIONS))
 
     def n_frames(self, n_samples: int) -> int:
         """Count the frames of a clip of ``n_samples`` at 16 kHz: floor((n - 400) / 320) + 1."""
@@ -289,8 +287,8 @@ def load(
                 f"{path}: format is {metadata.get('format')!r}, expected {FORMAT!r}. "
                 "The file is of another version of this package; reinstall both together."
             )
-        if tuple(json.loads(metadata["labels"])) != LABELS:
-            raise ValueError(f"{path}: labels are {metadata['labels']}, expected {list(LABELS)}.")
+        if tuple(json.loads(metadata["labels"])) != EMOTIONS:
+            raise ValueError(f"{path}: labels are {metadata['labels']}, expected {list(EMOTIONS)}.")
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     with torch.device("meta"):  # no memory and no random numbers for weights replaced at once
         model = Compact(Config(**json.loads(metadata["config"])))
@@ -338,7 +336,7 @@ def save_metadata(config: Config, version: str, **more: str) -> dict[str, str]:
         "format": FORMAT,
         "id": "compact",
         "version": version,
-        "labels": json.dumps(LABELS),
+        "labels": json.dumps(EMOTIONS),
         "config": json.dumps(asdict(config)),
         **more,
     }

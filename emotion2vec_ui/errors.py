@@ -57,12 +57,15 @@ class EmotionError(Exception):
         """What to do about it."""
         return texts.text(f"error.{self.code}.hint", lang, **self.facts)
 
+    def public(self) -> EmotionError:
+        """The same for strangers: of files the name without folders."""
+        if "path" not in self.facts:
+            return self
+        return type(self)(**self.facts | {"path": PurePath(str(self.facts["path"])).name})
+
     def to_dict(self, lang: str = "en") -> dict[str, str]:
-        """The three members of the contract's error body; of files the name without folders."""
-        public = self
-        if "path" in self.facts:
-            name = PurePath(str(self.facts["path"])).name
-            public = type(self)(**self.facts | {"path": name})
+        """The three members of the contract's error body."""
+        public = self.public()
         return {"code": self.code, "message": public.message(lang), "hint": public.hint(lang)}
 
     def __str__(self) -> str:

@@ -28,6 +28,7 @@ import numpy as np
 
 from emotion2vec_ui import results, scoring
 from emotion2vec_ui.errors import BadField, ResultNotFound
+from emotion2vec_ui.labels import EMOTIONS
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Filters:
     """What to find. Within a field any of its values fits; the fields must all fit.
 
     Attributes:
-        emotion: keys of `scoring.EMOTIONS`.
+        emotion: keys of `EMOTIONS`.
         band: of `BANDS`.
         quality: "good", "fair", "poor", or "none" where the recording was not judged.
         model: ids.
@@ -134,7 +135,7 @@ class Filters:
 
     def __post_init__(self) -> None:
         for field, allowed in (
-            ("emotion", scoring.EMOTIONS),
+            ("emotion", EMOTIONS),
             ("band", BANDS),
             ("quality", (*QUALITIES, NONE)),
         ):
@@ -360,7 +361,7 @@ class History:
         # Fetched at once: a reader as slow as a download must not hold the index.
         found = self._in_step(lambda db: db.execute(query, values).fetchall())
         plain = [field.name for field in fields(Row) if field.name != "scores"]
-        header = plain + [f"score_{emotion}" for emotion in scoring.EMOTIONS]
+        header = plain + [f"score_{emotion}" for emotion in EMOTIONS]
         yield ("\ufeff" if bom else "") + _csv_line(header)
         for raw in found:
             row = _row(raw)
@@ -563,7 +564,7 @@ def _describe(name: str, report: Mapping[str, Any]) -> Row:
     source = report.get("source") or {}
     emotion, confidence = report["emotion"], float(report["confidence"])
     granularity, timestamp = report["granularity"], report["timestamp"]
-    if emotion not in scoring.EMOTIONS or not 0 <= confidence <= 1:
+    if emotion not in EMOTIONS or not 0 <= confidence <= 1:
         raise ValueError("not a result")
     if granularity not in ("utterance", "frame"):
         raise ValueError("not a granularity")
@@ -608,8 +609,8 @@ def utterance_scores(report: Mapping[str, Any]) -> dict[str, float]:
     scores = report.get("utterance_scores", report["scores"])
     if isinstance(scores, list):
         mean = np.asarray(scores, np.float64).mean(axis=0)
-        scores = dict(zip(report.get("labels", scoring.EMOTIONS), mean.tolist(), strict=True))
-    nine = {emotion: float(scores[emotion]) for emotion in scoring.EMOTIONS}
+        scores = dict(zip(report.get("labels", EMOTIONS), mean.tolist(), strict=True))
+    nine = {emotion: float(scores[emotion]) for emotion in EMOTIONS}
     if not np.isfinite(list(nine.values())).all():
         raise ValueError("scores are not finite")
     return nine
@@ -618,7 +619,7 @@ def utterance_scores(report: Mapping[str, Any]) -> dict[str, float]:
 def _row(raw: Sequence[Any]) -> Row:
     values = dict(zip(_NAMES, raw, strict=True))
     values["has_embedding"] = bool(values["has_embedding"])
-    values["scores"] = dict(zip(scoring.EMOTIONS, json.loads(values["scores"]), strict=True))
+    values["scores"] = dict(zip(EMOTIONS, json.loads(values["scores"]), strict=True))
     return Row(**{field.name: values[field.name] for field in fields(Row)})
 
 

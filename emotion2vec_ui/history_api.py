@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from emotion2vec_ui import report, results, scoring, texts
+from emotion2vec_ui import report, results, texts
 from emotion2vec_ui.access import error_response, language
 from emotion2vec_ui.errors import BadField, ResultNotFound
 from emotion2vec_ui.history import (
@@ -26,6 +26,7 @@ from emotion2vec_ui.history import (
     Row,
     row_dict,
 )
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.settings import Settings
 
 PAGE_HEADERS = {
@@ -109,7 +110,7 @@ class ComparisonBody(BaseModel):
 
 def _filters(
     emotion: Annotated[
-        list[str] | None, Query(description=f"Any of {', '.join(scoring.EMOTIONS)}.")
+        list[str] | None, Query(description=f"Any of {', '.join(EMOTIONS)}.")
     ] = None,
     band: Annotated[list[str] | None, Query(description=f"Any of {', '.join(BANDS)}.")] = None,
     quality: Annotated[

@@ -18,9 +18,10 @@ from urllib.parse import urlencode
 import gradio as gr
 from gradio.context import Context
 
-from emotion2vec_ui import charts, results, scoring
+from emotion2vec_ui import charts, results
 from emotion2vec_ui.errors import EmotionError
 from emotion2vec_ui.history import BANDS, NONE, QUALITIES, SORTS, Filters, History, Page, Row
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class _HistoryPage:
             )
 
         with gr.Row(elem_id="history-filters"):
-            emotions = [(_i18n(f"emotion.{one}"), one) for one in scoring.EMOTIONS]
+            emotions = [(_i18n(f"emotion.{one}"), one) for one in EMOTIONS]
             bands = [(_i18n(f"band.{one}"), one) for one in BANDS]
             qualities = [(_i18n(f"history.quality.{one}"), one) for one in (*QUALITIES, NONE)]
             sorts = [(_i18n(f"history.sort.{one}"), one) for one in SORTS]

@@ -36,7 +36,7 @@ from emotion2vec_ui.errors import (
     ModelNotReady,
     ShuttingDown,
 )
-from emotion2vec_ui.scoring import EMOTIONS
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.settings import AUTO, COMPACT, PLUS_LARGE, Settings
 from emotion2vec_ui.texts import Phrase
 from emotion2vec_ui.upstream import emotion2vec_class
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LABELS = EMOTIONS
 """The nine keys of every result; a model may have them in another order."""
 
 CHECKPOINT_NAME = "model.pt"
@@ -281,13 +280,13 @@ def _read_tokens(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     names = tuple(line.strip() for line in lines if line.strip())
     # Before 2024-06-24 plus_large came with such a list, and some revisions still do.
     unused = [name for name in names if name.startswith("unuse")]
-    if unused or len(names) < len(LABELS):
+    if unused or len(names) < len(EMOTIONS):
         problem = Phrase("model.old_tokens", count=len(names) - len(unused))
         raise ModelFilesError(path=path, problem=problem)
     keys = tuple(
         "unknown" if name == "<unk>" else name.rpartition("/")[2].strip().lower() for name in names
     )
-    if sorted(keys) != sorted(LABELS):
+    if sorted(keys) != sorted(EMOTIONS):
         problem = Phrase("model.other_tokens", found=", ".join(keys))
         raise ModelFilesError(path=path, problem=problem)
     return keys, names

@@ -22,6 +22,7 @@ from emotion2vec_ui import results, robustness, scoring, texts, timeline
 from emotion2vec_ui.audio import MIN_SAMPLES, SAMPLE_RATE_HZ, Clip
 from emotion2vec_ui.batching import Batcher
 from emotion2vec_ui.errors import BadField, DeviceLost, QueueFull, ShuttingDown
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.settings import Settings
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class Recogniser:
             clip = self._decode(path, name or path.name)
             step("model", 0.0)
             loaded = self.holder.get(MODEL_WAIT_S)
-            order = [loaded.labels.index(emotion) for emotion in scoring.EMOTIONS]
+            order = [loaded.labels.index(emotion) for emotion in EMOTIONS]
 
             def predict(clips: list[np.ndarray]) -> np.ndarray:
                 jobs = [self.batcher.submit(loaded, samples) for samples in clips]
@@ -334,7 +335,7 @@ class _Place:
 def named_scores(prediction: Prediction) -> dict[str, float]:
     """The nine scores by name, in the contract's order."""
     by_name = dict(zip(prediction.labels, prediction.scores.tolist(), strict=True))
-    return {emotion: by_name[emotion] for emotion in scoring.EMOTIONS}
+    return {emotion: by_name[emotion] for emotion in EMOTIONS}
 
 
 def model_facts(loaded: Loaded) -> results.ModelFacts:
@@ -364,7 +365,7 @@ def describe(
     scores = named_scores(prediction)
     quality = clip.quality
     reading = scoring.read(scores, quality_verdict=quality.verdict, model_id=loaded.id)
-    order = [prediction.labels.index(emotion) for emotion in scoring.EMOTIONS]
+    order = [prediction.labels.index(emotion) for emotion in EMOTIONS]
     frame_scores = None
     time_facts: dict[str, Any] = {}
     if prediction.frame_logits is not None:
@@ -435,7 +436,7 @@ def describe(
         embedding=embedding,
         warnings=warnings,
         log=_log_lines(clip, timing, notes, lang),
-        labels=scoring.EMOTIONS,
+        labels=EMOTIONS,
         frame_scores=frame_scores,
         time=time_facts,
     )

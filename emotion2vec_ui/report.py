@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from emotion2vec_ui import __version__, charts, scoring, texts
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.results import now_text
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def _known_only(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _known(emotion: Any) -> str:
-    return emotion if emotion in scoring.EMOTIONS else "unknown"
+    return emotion if emotion in EMOTIONS else "unknown"
 
 
 def _facts(report: Mapping[str, Any], lang: str) -> str:
@@ -399,7 +400,7 @@ def _comparison_facts(comparison: Comparison, lang: str) -> str:
 def _comparison_scores(comparison: Comparison, lang: str) -> str:
     """Per emotion a bar for each result, with the difference from the first."""
     columns = comparison.results
-    order = sorted(scoring.EMOTIONS, key=lambda one: -max(c.scores[one] for c in columns))
+    order = sorted(EMOTIONS, key=lambda one: -max(c.scores[one] for c in columns))
     groups = []
     for emotion in order:
         bars = "".join(

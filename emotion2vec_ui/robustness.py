@@ -32,7 +32,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
-from emotion2vec_ui.scoring import EMOTIONS
+from emotion2vec_ui.labels import EMOTIONS
 
 FloatArray = NDArray[np.float64]
 Samples = NDArray[np.float32]

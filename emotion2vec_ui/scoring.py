@@ -41,22 +41,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from emotion2vec_ui.labels import EMOTIONS, NOT_AN_EMOTION
 
-# The order of the result's keys (contract section 3), which is also the model's own label order.
-EMOTIONS = (
-    "angry",
-    "disgusted",
-    "fearful",
-    "happy",
-    "neutral",
-    "other",
-    "sad",
-    "surprised",
-    "unknown",
-)
-# Labels that say "none of the emotions": never named as one half of a mixture.
-NOT_AN_EMOTION = ("other", "unknown")
+FloatArray = NDArray[np.float64]
 
 # Bands of the confidence: the article.
 HIGH_ABOVE = 0.85

@@ -738,7 +738,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "error.rate_limited": (
         "超过每分钟 {limit_per_minute} 次的限制。",
-        "More than {limit_per_minute} requests a minute came with this key.",
+        "More than {limit_per_minute} recognitions were asked for within a minute.",
     ),
     "error.rate_limited.hint": (
         "请在 {retry_after_s} 秒后重试。",

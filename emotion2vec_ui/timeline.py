@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from emotion2vec_ui.scoring import EMOTIONS, FRAMES_PER_S, softmax
+from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.scoring import FRAMES_PER_S, softmax
 
 FloatArray = NDArray[np.float64]
 

@@ -21,9 +21,11 @@ from typing import Any
 
 import gradio as gr
 
-from emotion2vec_ui import charts, history_page, results, scoring, texts, timeline
+from emotion2vec_ui import charts, history_page, results, texts, timeline
+from emotion2vec_ui.access import COUNT
 from emotion2vec_ui.errors import EmotionError, MissingAudio, ResultNotFound
 from emotion2vec_ui.history import History
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.pipeline import GRANULARITIES, Cancelled, Recogniser, Result
 from emotion2vec_ui.settings import Settings
 
@@ -261,7 +263,7 @@ class _Page:
             extract_embedding=extract_embedding,
             lang=_language(lang),
         )
-        job = _Job(self._recogniser, Path(path), analyse, charts.progress)
+        job = _Job(self._recogniser, Path(path), _counted(request, analyse), charts.progress)
         for steps in self._watch(job, request):
             yield steps, None
         yield self._outcome(job)
@@ -309,7 +311,7 @@ class _Page:
             yield charts.failure(MissingAudio())
             return
         run = partial(self._recogniser.stress, Path(path))
-        job = _Job(self._recogniser, Path(path), run, charts.stress_progress)
+        job = _Job(self._recogniser, Path(path), _counted(request, run), charts.stress_progress)
         yield from self._watch(job, request)
         try:
             yield charts.stress(job.result())
@@ -402,16 +404,29 @@ class _Page:
         try:
             if audio is None:
                 raise MissingAudio()
-            return self._recogniser.analyse(
+            analyse = partial(
+                self._recogniser.analyse,
                 Path(audio),
                 granularity=granularity,
                 extract_embedding=extract_embedding,
                 lang=lang,
-            ).report
+            )
+            result: Result = _counted(request, analyse)()
+            return result.report
         except Exception as error:
             known = _as_known(error)
             words = f"{known.message(lang)} {known.hint(lang)}"
             raise gr.Error(words, print_exception=False) from error
+
+
+def _counted(request: gr.Request, work: Callable[..., Any]) -> Callable[..., Any]:
+    """`work`, counted against the caller's rate limit when it is called."""
+
+    def counted(**options: Any) -> Any:
+        getattr(request.request.state, COUNT)()
+        return work(**options)
+
+    return counted
 
 
 class _Job(threading.Thread):
@@ -470,9 +485,9 @@ class _Job(threading.Thread):
 
 
 def _as_known(error: Exception) -> EmotionError:
-    """The error itself if the program foresaw it; else one that has only an id, which is logged."""
+    """The error as strangers may read it; one that nobody foresaw has an id, which is logged."""
     if isinstance(error, EmotionError):
-        return error
+        return error.public()
     error_id = secrets.token_hex(4)
     log.error("internal error %s on the page", error_id, exc_info=error)
     return EmotionError(error_id=error_id)
@@ -509,7 +524,7 @@ def _sentences(report: Mapping[str, Any]) -> list[timeline.Segment]:
 
 
 def _names(lang: str) -> dict[str, str]:
-    return {one: texts.text(f"emotion.{one}", lang) for one in scoring.EMOTIONS}
+    return {one: texts.text(f"emotion.{one}", lang) for one in EMOTIONS}
 
 
 def _csv(report: Mapping[str, Any], names: Names) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from emotion2vec_ui import audio, results, scoring, timeline
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.texts import text
 
 EXAMPLE = Path(results.__file__).parent / "assets" / "examples" / "en.wav"
@@ -24,8 +25,8 @@ def heard() -> Any:
 
 def scores_for(emotion: str, confidence: float) -> dict[str, float]:
     """Nine scores with this leader; the rest is shared by the others."""
-    rest = (1 - confidence) / (len(scoring.EMOTIONS) - 1)
-    return {one: confidence if one == emotion else rest for one in scoring.EMOTIONS}
+    rest = (1 - confidence) / (len(EMOTIONS) - 1)
+    return {one: confidence if one == emotion else rest for one in EMOTIONS}
 
 
 def report(
@@ -74,7 +75,7 @@ def report(
         ),
         warnings=[],
         log=["Audio info: duration=5.2s, sr=16000", "Inference time: 0.20s"],
-        labels=scoring.EMOTIONS,
+        labels=EMOTIONS,
         frame_scores=frames,
         time={} if frames is None else _over_time(frames),
     ).to_dict()
@@ -115,8 +116,8 @@ def frames(seconds: float = 4.0) -> np.ndarray:
     """Frame scores that go from happy to sad half-way: (frames, 9)."""
     n = round(seconds * scoring.FRAMES_PER_S)
     scores = np.full((n, 9), 0.02)
-    scores[: n // 2, scoring.EMOTIONS.index("happy")] = 0.84
-    scores[n // 2 :, scoring.EMOTIONS.index("sad")] = 0.84
+    scores[: n // 2, EMOTIONS.index("happy")] = 0.84
+    scores[n // 2 :, EMOTIONS.index("sad")] = 0.84
     return scores
 
 

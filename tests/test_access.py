@@ -237,6 +237,27 @@ def test_the_rate_limit(start_server, recording):
     assert ask("b").status_code == 200  # each key has its own
 
 
+@pytest.mark.parametrize("flags", [(), ("--no-gradio-queue",)], ids=["queue", "no-queue"])
+def test_the_rate_limit_holds_for_gradio_too(start_server, recording, tmp_path, flags):
+    server = start_server("--model", "compact", "--rate-limit", "2", *flags)
+    server.wait_ready()
+    from gradio_client import Client, handle_file
+    from gradio_client.exceptions import AppError
+
+    path = tmp_path / "a.wav"
+    path.write_bytes(recording)
+    client = Client(server.url, verbose=False)
+
+    def ask() -> str:
+        return client.predict(handle_file(path), api_name="/predict")["granularity"]
+
+    assert [ask() for _ in range(2)] == ["utterance"] * 2
+    with pytest.raises(AppError, match="More than 2 recognitions"):
+        ask()
+    # What recognises nothing is not counted: the page still comes, and can still ask for news.
+    assert requests.get(server.url, timeout=10).status_code == 200
+
+
 @given(
     gaps=st.lists(st.floats(0, 30), min_size=1, max_size=200),
     per_minute=st.integers(1, 20),

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import requests
 
-from emotion2vec_ui.scoring import EMOTIONS
+from emotion2vec_ui.labels import EMOTIONS
 from tests.media import speechlike, write_av, write_soundfile
 
 
@@ -328,6 +328,8 @@ def test_a_full_queue_says_when_to_come_back(small_server, tmp_path):
     [
         ("GET", "/api/predict", 405),
         ("GET", "/api/nothing", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/no/page/here", 404),
         ("GET", "/file=outputs/outputs_20200101_000000/result.json", 404),
     ],
 )

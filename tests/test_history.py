@@ -24,7 +24,7 @@ from emotion2vec_ui import history as module
 from emotion2vec_ui import results
 from emotion2vec_ui.errors import BadField, ResultNotFound
 from emotion2vec_ui.history import BANDS, QUALITIES, SORTS, Filters, History, Row
-from emotion2vec_ui.scoring import EMOTIONS
+from emotion2vec_ui.labels import EMOTIONS
 from tests import past
 
 ROOT = Path(__file__).resolve().parent.parent

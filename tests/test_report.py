@@ -13,7 +13,7 @@ import pytest
 
 from emotion2vec_ui import report, texts
 from emotion2vec_ui.history import History
-from emotion2vec_ui.scoring import EMOTIONS
+from emotion2vec_ui.labels import EMOTIONS
 from tests import past
 
 FOLDER = "outputs_20260104_223000"

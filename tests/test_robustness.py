@@ -11,8 +11,8 @@ import pytest
 from scipy import signal
 
 from emotion2vec_ui import robustness
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.robustness import Condition
-from emotion2vec_ui.scoring import EMOTIONS
 
 FS = 16_000
 CONDITIONS = {c.code: c for c in robustness.conditions()}

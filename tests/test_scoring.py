@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotion2vec_ui import scoring
-from emotion2vec_ui.scoring import EMOTIONS
+from emotion2vec_ui.labels import EMOTIONS
 
 
 def scores(**given_scores: float) -> dict[str, float]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotion2vec_ui import timeline
-from emotion2vec_ui.scoring import EMOTIONS
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.timeline import Segment
 
 

@@ -11,7 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from emotion2vec_ui.compact import LABELS, Compact
+from emotion2vec_ui.compact import Compact
+from emotion2vec_ui.labels import EMOTIONS
 
 from . import data
 
@@ -37,5 +38,5 @@ def cross_validate(directory: Path, clips: list[data.Clip], folds: np.ndarray) -
         machine = make_pipeline(StandardScaler(), SVC(C=10, class_weight="balanced"))
         machine.fit(features[train], labels[train])
         guess[~train] = machine.predict(features[~train])
-    assert len(LABELS) > guess.max()
+    assert len(EMOTIONS) > guess.max()
     return guess

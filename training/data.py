@@ -12,7 +12,8 @@ import soundfile
 import soxr
 from scipy import signal
 
-from emotion2vec_ui.compact import LABELS, SAMPLE_RATE
+from emotion2vec_ui.compact import SAMPLE_RATE
+from emotion2vec_ui.labels import EMOTIONS
 
 from . import nonspeech
 
@@ -22,7 +23,7 @@ FADE_S = 0.005
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording of the manifest; ``label`` indexes ``LABELS``."""
+    """One recording of the manifest; ``label`` indexes ``EMOTIONS``."""
 
     path: str
     corpus: str
@@ -35,7 +36,7 @@ def read_manifest(directory: Path) -> list[Clip]:
     """Read ``manifest.csv`` (columns path, corpus, speaker, gender, emotion)."""
     with open(directory / "manifest.csv", encoding="utf-8", newline="") as file:
         return [
-            Clip(r["path"], r["corpus"], r["speaker"], r["gender"], LABELS.index(r["emotion"]))
+            Clip(r["path"], r["corpus"], r["speaker"], r["gender"], EMOTIONS.index(r["emotion"]))
             for r in csv.DictReader(file)
         ]
 

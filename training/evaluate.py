@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from emotion2vec_ui import compact
-from emotion2vec_ui.compact import LABELS
+from emotion2vec_ui.labels import EMOTIONS
 
 from . import data, metrics
 
@@ -58,18 +58,18 @@ def main() -> None:
             "uar_own_classes_only": round(metrics.uar(truth, within), FULL_SCORES),
             "accuracy": round(float((truth == guess).mean()), FULL_SCORES),
             "ece": round(metrics.ece(metrics.softmax(logits[rows]), truth), FULL_SCORES),
-            "false_unknown": round(float((guess == LABELS.index("unknown")).mean()), FULL_SCORES),
+            "false_unknown": round(float((guess == EMOTIONS.index("unknown")).mean()), FULL_SCORES),
             "recall": {
-                LABELS[c]: round(float((guess[truth == c] == c).mean()), FULL_SCORES) for c in own
+                EMOTIONS[c]: round(float((guess[truth == c] == c).mean()), FULL_SCORES) for c in own
             },
-            "confusion": metrics.confusion(truth, guess, len(LABELS)).tolist(),
+            "confusion": metrics.confusion(truth, guess, len(EMOTIONS)).tolist(),
             "embedding_norm": [
                 round(float(v), 3) for v in np.quantile(norms[rows], [0.025, 0.5, 0.975])
             ],
         }
     print(
         json.dumps(
-            {"version": model.card.get("version"), "labels": LABELS, "corpora": report}, indent=1
+            {"version": model.card.get("version"), "labels": EMOTIONS, "corpora": report}, indent=1
         )
     )
     if args.out:

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emotion2vec_ui.compact import LABELS, Compact
+from emotion2vec_ui.compact import Compact
+from emotion2vec_ui.labels import EMOTIONS
 
 from .cache import Cache
 from .data import Clip
 
-UNKNOWN = LABELS.index("unknown")
+UNKNOWN = EMOTIONS.index("unknown")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def fit(
             x, lengths = _pad([_frames(pool, k, recipe, rng) for k in batch], device)
             target = torch.tensor([UNKNOWN if k < 0 else pool.clips[k].label for k in batch])
             keep = torch.stack([
-                torch.ones(len(LABELS), dtype=torch.bool)
+                torch.ones(len(EMOTIONS), dtype=torch.bool)
                 if k < 0 or rng.random() > recipe.mask_probability
                 else allowed[pool.clips[k].corpus]
                 for k in batch
@@ -253,8 +254,8 @@ def _allowed(clips: list[Clip]) -> dict[str, Tensor]:
         known = {c.label for c in clips if c.corpus == corpus} | {UNKNOWN}
         # Only a class that another corpus teaches well may be left out: never "other",
         # which EMO-DB alone has and which nothing else would hold down.
-        known |= {LABELS.index("other")}
-        allowed[corpus] = torch.tensor([i in known for i in range(len(LABELS))])
+        known |= {EMOTIONS.index("other")}
+        allowed[corpus] = torch.tensor([i in known for i in range(len(EMOTIONS))])
     return allowed
 
 
@@ -264,6 +265,6 @@ def _clip_weights(clips: list[Clip]) -> np.ndarray:
     for corpus in {c.corpus for c in clips}:
         rows = [i for i, c in enumerate(clips) if c.corpus == corpus]
         labels = np.array([clips[i].label for i in rows])
-        each = 1 / np.sqrt(np.bincount(labels, minlength=len(LABELS))[labels])
+        each = 1 / np.sqrt(np.bincount(labels, minlength=len(EMOTIONS))[labels])
         weights[rows] = each / each.mean()
     return weights

@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import save_file
 
 from emotion2vec_ui import compact
-from emotion2vec_ui.compact import LABELS, Compact, Config
+from emotion2vec_ui.compact import Compact, Config
+from emotion2vec_ui.labels import EMOTIONS
 
 from . import baseline, cache, data, encoder, metrics
 from .fit import UNKNOWN, Pool, Recipe, apply, fit
@@ -137,8 +138,8 @@ def cross_validate(
     """
     n = len(folds)
     result = {
-        "logits": np.zeros((n, len(LABELS))),
-        "noisy": np.zeros((len(noisy), len(LABELS))),
+        "logits": np.zeros((n, len(EMOTIONS))),
+        "noisy": np.zeros((len(noisy), len(EMOTIONS))),
         "norms": np.zeros(n),
     }
     nonspeech = []
@@ -228,7 +229,7 @@ def summarise(
             "clips": int(rows.sum()),
             "speakers": len(set(speakers[rows])),
         }
-        report["confusion"][str(corpus)] = metrics.confusion(*args, len(LABELS)).tolist()
+        report["confusion"][str(corpus)] = metrics.confusion(*args, len(EMOTIONS)).tolist()
     return report
 
 
@@ -244,7 +245,7 @@ def export(
         "format": compact.FORMAT,
         "id": "compact",
         "version": VERSION,
-        "labels": list(LABELS),
+        "labels": list(EMOTIONS),
         "licence": LICENCE,
         "credits": CREDITS,
         "training_data": {
