@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
 
 from emotion2vec_ui.audio import Clip, load, shown_name
-from emotion2vec_ui.errors import AudioDecodeError
+from emotion2vec_ui.errors import AudioDecodeError, ShuttingDown
 
 WORKERS = 2
 NICENESS = 5
@@ -32,6 +33,9 @@ on two cores; a damaged file of a few kB is given up after 8 s."""
 TIMEOUT_MAX_S = 600.0
 """A codec that hangs in the largest upload holds its worker no longer than this."""
 
+STOPPED_RETRY_AFTER_S = 10
+"""What a caller is told to wait whose file was still being decoded when the server had to end."""
+
 
 class Decoder:
     """A pool of processes that run `audio.load`.
@@ -42,6 +46,7 @@ class Decoder:
 
     def __init__(self, max_duration_s: float) -> None:
         self._max_duration_s = max_duration_s
+        self._stopped = False
         # Not fork: this process has threads, and a model that the workers must not copy.
         self._pool = ProcessPool(
             max_workers=WORKERS,
@@ -56,20 +61,26 @@ class Decoder:
         Raises:
             AudioDecodeError: also when the worker crashed or took too long.
             InputError: whatever `audio.load` raised.
+            ShuttingDown: `stop` was called before it was done.
         """
         megabytes = path.stat().st_size / 1e6
         timeout_s = min(TIMEOUT_BASE_S + TIMEOUT_PER_MB_S * megabytes, TIMEOUT_MAX_S)
-        future = self._pool.schedule(
-            load,
-            args=(path,),
-            kwargs={"name": name, "max_duration_s": self._max_duration_s},
-            timeout=timeout_s,
-        )
         try:
+            future = self._pool.schedule(
+                load,
+                args=(path,),
+                kwargs={"name": name, "max_duration_s": self._max_duration_s},
+                timeout=timeout_s,
+            )
             return future.result()
         except FutureTimeoutError:
             reason = f"decoding did not end within {timeout_s:.0f} s"
-        except ProcessExpired:
+        except (CancelledError, ProcessExpired, RuntimeError) as error:
+            # What `stop` does to files that come, wait or are being decoded is any of these.
+            if self._stopped:
+                raise ShuttingDown(retry_after_s=STOPPED_RETRY_AFTER_S) from None
+            if not isinstance(error, ProcessExpired):
+                raise
             reason = "the decoder crashed on it"
         raise AudioDecodeError(name=shown_name(name), reasons=reason)
 
@@ -79,7 +90,8 @@ class Decoder:
             self._pool.schedule(_nothing)
 
     def stop(self) -> None:
-        """Ends the workers at once."""
+        """Ends the workers at once, also in the middle of a file."""
+        self._stopped = True
         self._pool.stop()
         self._pool.join()
 

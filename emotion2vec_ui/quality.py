@@ -289,12 +289,11 @@ class SourceMeter:
     def __init__(self, sample_rate_hz: int, channels: int) -> None:
         self._rate_hz = int(sample_rate_hz)
         self._channels = int(channels)
-        self._mix = np.full(channels, 1 / channels, dtype=np.float32)
         self._samples = 0
         self._peak = 0.0
         self._over = 0
         self._sum = np.zeros(channels)
-        self._product = np.zeros((min(channels, 2), min(channels, 2)))
+        self._product = np.zeros((2, 2))
         # [channel, level from -2.0 to 2.0]: how many samples, and how many third-in-a-row samples.
         self._count = np.zeros((channels, 2 * self._LEVELS + 1), dtype=np.int64)
         self._flat = np.zeros((channels, 2 * self._LEVELS + 1), dtype=np.int64)
@@ -323,8 +322,10 @@ class SourceMeter:
         self._over += int(np.count_nonzero(np.abs(x) > 1.0))
         # Column by column: a sum over the short axis of interleaved channels is ten times slower.
         self._sum += [x[:, channel].sum(dtype=np.float64) for channel in range(self._channels)]
-        pair = x[:, :2].astype(np.float64)
-        self._product += pair.T @ pair
+        if self._channels > 1:
+            # Not `@`: BLAS would wake threads of its own for it, on cores that the model needs.
+            pair = x[:, :2].astype(np.float64)
+            self._product += np.einsum("ni,nj->ij", pair, pair)
 
         scaled = x * np.float32(1 / self._STEP)
         if self._peak > 2:
@@ -338,7 +339,7 @@ class SourceMeter:
             self._count_flat(channel, joined[:, channel])
         self._last = joined[-2:]
 
-        self._add_spectrum(x @ self._mix)
+        self._add_spectrum(x[:, 0] if self._channels == 1 else x.mean(axis=1))
 
     def _count_flat(self, channel: int, levels: NDArray[np.int32]) -> None:
         """Count the samples that share the level of the two before them."""
@@ -475,11 +476,14 @@ class SourceMeter:
             return (), ()
         density = self._power / self._power_frames
         density = density * 2 / (self._rate_hz * float((self._window**2).sum()))
-        groups = np.array_split(density, min(PICTURE_BINS, len(density)))
-        edges = np.array_split(np.arange(len(density)) * self._rate_hz / self._fft, len(groups))
+        hz = np.arange(len(density)) * self._rate_hz / self._fft
+        groups = min(PICTURE_BINS, len(density))
+        starts = np.arange(groups) * len(density) // groups
+        size = np.diff(starts, append=len(density))
+        mean = np.add.reduceat(density, starts) / size
         return (
-            tuple(round(float(g.mean()), 1) for g in edges),
-            tuple(round(_db(float(g.mean())), 1) for g in groups),
+            tuple((np.add.reduceat(hz, starts) / size).round(1).tolist()),
+            tuple((10 * np.log10(np.maximum(mean, _TINY))).round(1).tolist()),
         )
 
 
@@ -847,10 +851,10 @@ def _picture(x: NDArray[np.float32], frames: _Frames) -> Picture:
     density = frames.mean[1:] / BIN_HZ
     return Picture(
         column_s=width / RATE_HZ,
-        envelope_min=tuple(round(float(v), 4) for v in lowest),
-        envelope_max=tuple(round(float(v), 4) for v in highest),
+        envelope_min=tuple(lowest.astype(np.float64).round(4).tolist()),
+        envelope_max=tuple(highest.astype(np.float64).round(4).tolist()),
         spectrum_hz=tuple(float(i * BIN_HZ) for i in range(1, FFT // 2 + 1)),
-        spectrum_db=tuple(round(_db(float(p)), 1) for p in density),
+        spectrum_db=tuple((10 * np.log10(np.maximum(density, _TINY))).round(1).tolist()),
     )
 
 

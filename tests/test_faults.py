@@ -408,5 +408,6 @@ def test_sigterm_with_pages_open(start_server):
     server.process.terminate()
     server.process.wait(LAST_WORDS_S + BUSY_S)
     assert time.monotonic() - began < LAST_WORDS_S + BUSY_S
+    assert "Traceback" not in server.log.read_text(errors="replace")
     for page in pages:
         page.close()
