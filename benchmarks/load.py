@@ -10,10 +10,8 @@ measures each way of loading in a process of its own, and writes benchmarks/resu
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.machine import describe, peak_rss_mb  # noqa: E402
 
 REPEATS = 3
 """The fastest of these is shown: what a machine can do, with the least of what else it does."""
@@ -104,17 +103,6 @@ def noise() -> Any:
     return np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
 
 
-def peak_rss_mb() -> float:
-    """Highest resident memory of this process so far, in MB.
-
-    VmHWM and not ru_maxrss: that one also counts the parent before exec.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError("no VmHWM in /proc/self/status")
-
-
 def run_child(*arguments: str) -> dict[str, Any]:
     """One measurement in a fresh process."""
     command = [sys.executable, str(Path(__file__).resolve()), "--child", *arguments]
@@ -131,13 +119,6 @@ def drop_from_cache(directory: Path) -> None:
         with path.open("rb+") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def best(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -193,9 +174,6 @@ def report(directory: Path) -> str:
         abs(a - b) for a, b in zip(auto_warm["scores"], bf16_warm["scores"], strict=True)
     )
     allowed_mb = 1.3 * weights_mb + torch_only["peak_mb"]
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("torch", "funasr", "safetensors")
-    )
     lines += [
         "",
         f"- A later load is {auto_warm['load_s'] / second_warm['load_s']:.1f} times faster than "
@@ -209,8 +187,7 @@ def report(directory: Path) -> str:
         f"- Checkpoint {checkpoint_gb:.2f} GB with random weights; fastest of {REPEATS} warm runs, "
         "one cold run; each in a process of its own. The memory is the process's peak resident "
         "set (VmHWM).",
-        f"- {cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}. "
-        f"Load average at the end: {os.getloadavg()[0]:.1f} (other work ran beside it).",
+        f"- {describe(('torch', 'funasr', 'safetensors'))}",
     ]
     return "# Loading at full size\n\n" + "\n".join(lines) + "\n"
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import importlib.metadata
 import json
 import os
-import platform
 import signal
 import socket
 import statistics
@@ -29,6 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.machine import describe  # noqa: E402
 from tests.media import speechlike, write_av, write_soundfile  # noqa: E402
 
 START_S = 120.0
@@ -36,6 +35,8 @@ ALONE = 100
 """Requests one after the other for the overhead."""
 
 BOUNDARY = "b0undary"
+
+PACKAGES = ("torch", "fastapi", "uvicorn", "gradio", "av", "soundfile")
 
 
 class Server:
@@ -242,25 +243,6 @@ def measure_engine(model: str, clips: list[tuple[str, Path]], requests: int) -> 
     return time.perf_counter() - began
 
 
-def cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def machine() -> str:
-    """The last line of every table."""
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}"
-        for name in ("torch", "fastapi", "uvicorn", "gradio", "av", "soundfile")
-    )
-    return (
-        f"- {cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}. "
-        f"Load average at the end: {os.getloadavg()[0]:.1f}."
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="compact")
@@ -311,7 +293,7 @@ def main() -> None:
         "",
         "- The clients, the decoders and the model share the cores named below. The engine alone "
         "gets the same clips decoded beforehand, one after the other, in a process of its own.",
-        machine(),
+        f"- {describe(PACKAGES)}",
     ]
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)

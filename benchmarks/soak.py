@@ -22,7 +22,8 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.serving import Server, form, machine, make_clips, post  # noqa: E402
+from benchmarks.machine import describe  # noqa: E402
+from benchmarks.serving import PACKAGES, Server, form, make_clips, post  # noqa: E402
 
 SAMPLES = 40
 
@@ -120,7 +121,7 @@ def main() -> None:
         "",
         "- Means of the first and of the last fifth of the samples after the first tenth of the "
         "requests. Goal: less than 5 % more memory, no more descriptors.",
-        machine(),
+        f"- {describe(PACKAGES)}",
     ]
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)

@@ -11,7 +11,6 @@ Nyquist frequency, stop band below -175 dB.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -23,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from emotion2vec_ui.download import sha256_of
 from emotion2vec_ui.errors import (
     AudioDecodeError,
     AudioEmpty,
@@ -170,7 +170,7 @@ def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0)
         raise AudioDecodeError(name=name, reasons="; ".join(reasons))
     source = Source(
         name=name,
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         container=stream.container,
         codec=stream.codec,
         sample_rate=stream.sample_rate,
@@ -359,11 +359,3 @@ def _reason(error: Exception) -> str:
     """The library's own words without the path or object that it appends to them."""
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None)
     return str(text or type(error).__name__).strip().rstrip(".")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -190,43 +190,6 @@ def _viterbi(score: FloatArray, switch_cost: float) -> NDArray[np.intp]:
     return path
 
 
-def decimate(
-    times: np.ndarray, scores: np.ndarray, max_points: int
-) -> tuple[FloatArray, FloatArray]:
-    """Fewer points for a plot, with every peak kept.
-
-    Time is cut into equal buckets; of each bucket and label the lowest and the highest score are
-    kept, in the order in which they occur. Each label keeps its own, so a row of the result need
-    not sum to 1.
-
-    Args:
-        times: (n,), rising, s.
-        scores: (n, labels).
-        max_points: At least 2.
-
-    Returns:
-        (m,) times and (m, labels) scores, m <= max_points; the input itself where it is short
-        enough.
-    """
-    times, scores = np.asarray(times, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    if max_points < 2:
-        raise ValueError(f"max_points is {max_points}, expected at least 2")
-    if len(times) <= max_points:
-        return times, scores
-    buckets = max_points // 2
-    edges = np.linspace(0, len(times), buckets + 1).astype(int)
-    out_times = np.empty(2 * buckets)
-    out = np.empty((2 * buckets, scores.shape[1]))
-    columns = np.arange(scores.shape[1])
-    for i, (start, end) in enumerate(itertools.pairwise(edges)):
-        part = scores[start:end]
-        first = np.sort([part.argmin(axis=0), part.argmax(axis=0)], axis=0)
-        out[2 * i], out[2 * i + 1] = part[first[0], columns], part[first[1], columns]
-        out_times[2 * i] = times[start]
-        out_times[2 * i + 1] = times[(start + end) // 2]
-    return out_times, out
-
-
 # --- utterances -----------------------------------------------------------------------------------
 
 

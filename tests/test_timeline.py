@@ -124,30 +124,6 @@ def test_an_hour_is_cut_in_linear_time():
     assert 600 < len(parts) <= 900
 
 
-# --- decimate -----------------------------------------------------------------------------------
-
-
-def test_decimation_keeps_every_peak_and_its_place():
-    scores = np.random.default_rng(0).uniform(0, 0.5, size=(18_000, 9))
-    scores[12_345, 3] = 0.99
-    scores[777, 8] = -0.01
-    times = np.arange(18_000) / 50
-    t, s = timeline.decimate(times, scores, 1000)
-    assert len(t) == len(s) <= 1000
-    assert (np.diff(t) > 0).all()
-    np.testing.assert_array_equal(s.max(axis=0), scores.max(axis=0))
-    np.testing.assert_array_equal(s.min(axis=0), scores.min(axis=0))
-    assert abs(t[s[:, 3].argmax()] - 12_345 / 50) <= 360 / 500
-
-
-def test_decimation_leaves_short_input_alone():
-    t, s = timeline.decimate(np.arange(10), np.ones((10, 2)), 10)
-    assert (len(t), s.shape) == (10, (10, 2))
-    assert len(timeline.decimate(np.arange(11), np.ones((11, 2)), 10)[0]) <= 10
-    with pytest.raises(ValueError, match="max_points"):
-        timeline.decimate(np.arange(3), np.ones((3, 2)), 1)
-
-
 # --- utterances -----------------------------------------------------------------------------------
 
 
