@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -262,8 +263,23 @@ def test_the_unit_can_be_read_by_systemd(tmp_path):
 
 
 def test_the_dockerfile_passes_hadolint():
-    program = shutil.which("hadolint")
+    program = shutil.which("hadolint", path=Path(sys.executable).parent)
     if program is None:
         pytest.skip("hadolint is not installed")
     ran = subprocess.run([program, ROOT / "Dockerfile"], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_compose_accepts_its_file(profile):
+    docker = shutil.which("docker")
+    program = [docker, "compose"]
+    if docker is None or subprocess.run([*program, "version"], capture_output=True).returncode:
+        program = [shutil.which("docker-compose")]
+    if program[0] is None:
+        pytest.skip("docker compose is not installed")
+    ran = subprocess.run(
+        [*program, "--profile", profile, "config"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert f"emotion2vec-ui:{'cuda' if profile == 'gpu' else 'cpu'}" in ran.stdout
