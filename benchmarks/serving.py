@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import signal
 import socket
 import statistics
@@ -229,8 +228,9 @@ def measure_engine(model: str, clips: list[tuple[str, Path]], requests: int) -> 
     from emotion2vec_ui import engine
     from emotion2vec_ui.audio import load as decode
     from emotion2vec_ui.model import load, resolve
-    from emotion2vec_ui.settings import Settings
+    from emotion2vec_ui.settings import Settings, prepare_torch
 
+    prepare_torch()
     settings = Settings(model=model, device="cpu")
     location = resolve(settings)
     assert location is not None
@@ -257,7 +257,6 @@ def main() -> None:
             subprocess.run(
                 [sys.executable, __file__, "--engine", options.model, str(options.requests)],
                 stdout=subprocess.PIPE, check=True, text=True,
-                env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},  # as the program sets it
             ).stdout.split()[-1]
         )  # fmt: skip
         server = Server(options.model, folder)

@@ -97,8 +97,10 @@ def funasr_predict(directory: Path) -> Callable[[list[np.ndarray]], Any]:
 
 
 def our_predict(directory: Path, precision: str) -> Callable[[list[np.ndarray]], Any]:
+    from emotion2vec_ui.settings import Settings, prepare_torch
+
+    prepare_torch()
     from emotion2vec_ui import engine, model
-    from emotion2vec_ui.settings import Settings
 
     settings = Settings(model=str(directory), device="cpu", precision=precision)
     location = model.resolve(settings)

@@ -24,7 +24,14 @@ from typing import Any
 
 from emotion2vec_ui import __version__, logs, texts
 from emotion2vec_ui.errors import EmotionError
-from emotion2vec_ui.settings import Parser, Settings, UsageError, add_flags, from_namespace
+from emotion2vec_ui.settings import (
+    Parser,
+    Settings,
+    UsageError,
+    add_flags,
+    from_namespace,
+    prepare_torch,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +48,7 @@ LISTEN_BACKLOG = 2048
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command; without one, `serve`."""
-    # Read by OpenMP when torch is imported. Its threads else spin at every barrier, and on a
-    # machine with other work each wait there for one whose core is taken: a 5 s clip took 1.6 s
-    # instead of 0.06 s beside two busy processes (two cores, a small model).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_torch()
     arguments = list(argv)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in _TOP_LEVEL):
         arguments.insert(0, "serve")
