@@ -252,8 +252,9 @@ class Service:
 
         async def watch() -> None:
             nonlocal gone
-            while not await request.is_disconnected():
-                await asyncio.sleep(0.2)
+            # The body has been read: nothing can come but the end of the connection.
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
             gone = True
 
         watcher = asyncio.create_task(watch())

@@ -92,7 +92,8 @@ def _mark(emotion: str) -> str:
     return f'<span class="emoji" aria-hidden="true">{EMOJI[emotion]}</span>'
 
 
-def _emotion(emotion: str) -> str:
+def marked_emotion(emotion: str) -> str:
+    """The emotion's mark and word."""
     return _mark(emotion) + both(f"emotion.{emotion}")
 
 
@@ -100,7 +101,7 @@ def _percent(share: float) -> str:
     return f"{share:.1%}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """`3.2 s` below a minute, then `1:05.3` and `1:02:05`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -110,7 +111,8 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60:.0f}:{minutes % 60:02.0f}:{rest:02.0f}"
 
 
-def _megabytes(n_bytes: float) -> str:
+def megabytes(n_bytes: float) -> str:
+    """A size with its unit: kB, MB or GB of 1000."""
     if n_bytes < 1e6:
         return f"{n_bytes / 1e3:.1f} kB"
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:.2f} GB"
@@ -125,7 +127,8 @@ def _pill(kind: str, words: str) -> str:
     return f'<span class="pill {kind}">{words}</span>'
 
 
-def _band_pill(band: str) -> str:
+def band_pill(band: str) -> str:
+    """The band as a coloured label."""
     return _pill(f"band-{band}", both(f"band.{band}"))
 
 
@@ -297,9 +300,9 @@ def _model_words(status: Status) -> str:
     if status.bytes_total:
         words += " · " + both(
             "ui.model.rate",
-            done=_megabytes(status.bytes_done),
-            total=_megabytes(status.bytes_total),
-            rate=_megabytes(status.rate_bytes_s),
+            done=megabytes(status.bytes_done),
+            total=megabytes(status.bytes_total),
+            rate=megabytes(status.rate_bytes_s),
         )
     if status.eta_s is not None:
         long = status.eta_s > 90
@@ -352,7 +355,7 @@ def leader(report: Mapping[str, Any]) -> str:
       <h2>{emotion_name(emotion)}</h2>
       <p class="leader-confidence">{both("ui.confidence", percent=percent)}</p>
     </div>
-    {_band_pill(band)}
+    {band_pill(band)}
   </div>
   {_band_scale(confidence)}
   <p class="advice">{both(f"advice.{report['reliability']['advice_code']}")}</p>
@@ -422,7 +425,8 @@ def score_bars(scores: Mapping[str, float], margin: float) -> str:
     """All nine scores, highest first."""
     ranked = sorted(scores, key=lambda emotion: -scores[emotion])
     rows = "".join(
-        f'<li{" class=first" if number == 0 else ""}><span class="name">{_emotion(emotion)}</span>'
+        f"<li{' class=first' if number == 0 else ''}>"
+        f'<span class="name">{marked_emotion(emotion)}</span>'
         f'<span class="track"><i style="width:{scores[emotion]:.2%}"></i></span>'
         f'<span class="figure">{_percent(scores[emotion])}</span></li>'
         for number, emotion in enumerate(ranked)
@@ -511,14 +515,14 @@ def player(report: Mapping[str, Any], base: str, inside: str) -> str:
   <div class="player-head">
     <button type="button" class="play" data-play><i aria-hidden="true"></i>
       <span class="sr">{both("ui.play")}</span></button>
-    <span class="clock"><b data-now>0.0 s</b> / {_clock(duration_s)}</span>
+    <span class="clock"><b data-now>0.0 s</b> / {clock(duration_s)}</span>
     <span class="current" data-current aria-hidden="true"></span>
   </div>
   <div class="stack" data-seek role="slider" tabindex="0" aria-label="播放位置 / Position"
        aria-valuemin="0" aria-valuemax="{duration_s:.1f}" aria-valuenow="0">
     {inside}<i class="playhead" aria-hidden="true"></i>
   </div>
-  {_time_axis(duration_s)}
+  {time_axis(duration_s)}
   <audio preload="metadata" src="{escape(base)}processed_audio.wav"></audio>
 </div>"""
 
@@ -565,7 +569,8 @@ def _clipped_columns(report: Mapping[str, Any]) -> list[int]:
     return np.flatnonzero((high >= level) | (low <= -level)).tolist()
 
 
-def _time_axis(duration_s: float) -> str:
+def time_axis(duration_s: float) -> str:
+    """Ticks under a picture that is as wide as `duration_s`."""
     steps = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
     step = next((one for one in steps if duration_s / one <= 7), 1800)
     ticks = []
@@ -619,8 +624,8 @@ def over_time(report: Mapping[str, Any], base: str) -> str:
                 lang,
                 emotion=texts.text(f"emotion.{peak['emotion']}", lang),
                 percent=_percent(peak["score"]),
-                start=_clock(peak["start_s"]),
-                end=_clock(peak["end_s"]),
+                start=clock(peak["start_s"]),
+                end=clock(peak["end_s"]),
             )
         )
         + f'</button><span class="chip">{_mark(best)}'
@@ -636,7 +641,7 @@ def over_time(report: Mapping[str, Any], base: str) -> str:
     )
     body = (
         player(report, base, inside)
-        + _legend(report["utterance_scores"])
+        + legend(report["utterance_scores"])
         + f'<div class="chips">{facts}</div><p class="muted">{both("ui.time.hint")}</p>'
     )
     return _card(both("ui.time"), body, name="time")
@@ -705,10 +710,11 @@ def stacked_scores(report: Mapping[str, Any]) -> str:
     )
 
 
-def _legend(scores: Mapping[str, float]) -> str:
+def legend(scores: Mapping[str, float]) -> str:
+    """The emotions that are worth a name, with colour and score."""
     named = [one for one in sorted(scores, key=lambda e: -scores[e]) if scores[one] >= LEGEND_FROM]
     items = "".join(
-        f'<li><i class="key e-{one}" aria-hidden="true"></i>{_emotion(one)}'
+        f'<li><i class="key e-{one}" aria-hidden="true"></i>{marked_emotion(one)}'
         f" {_percent(scores[one])}</li>"
         for one in named
     )
@@ -734,13 +740,13 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], *, with_band: bool) ->
     for row in rows[:MAX_ROWS]:
         band = ""
         if with_band:
-            band = f"<td>{_band_pill(row['band'])}</td>"
+            band = f"<td>{band_pill(row['band'])}</td>"
         start, end = row["start_s"], row["end_s"]
         body.append(
             f'<tr data-from="{start:.2f}" data-to="{end:.2f}" data-emotion="{row["emotion"]}">'
-            f'<td><button type="button" class="link" data-at="{start:.2f}">{_clock(start)}</button>'
-            f'</td><td>{_clock(end)}</td><td><i class="key e-{row["emotion"]}" aria-hidden="true">'
-            f"</i>{_emotion(row['emotion'])}</td><td>{_percent(row['confidence'])}</td>{band}</tr>"
+            f'<td><button type="button" class="link" data-at="{start:.2f}">{clock(start)}</button>'
+            f'</td><td>{clock(end)}</td><td><i class="key e-{row["emotion"]}" aria-hidden="true">'
+            f"</i>{marked_emotion(row['emotion'])}</td><td>{_percent(row['confidence'])}</td>{band}</tr>"
         )
     left_out = len(rows) - MAX_ROWS
     more = (
@@ -802,7 +808,7 @@ def stress(report: Mapping[str, Any]) -> str:
         + f'<p class="muted">{both("robustness.noises")} '
         f"{both('ui.answered_by', model=report['model']['id'])}</p>"
     )
-    lead = f"{_emotion(clean['emotion'])} {_percent(clean['confidence'])}"
+    lead = f"{marked_emotion(clean['emotion'])} {_percent(clean['confidence'])}"
     aside = f'<span class="stress-lead">{lead}</span>'
     return _card(both("robustness.title"), body, aside=aside, name="stress")
 
@@ -971,7 +977,7 @@ def _stress_cells(outcome: Mapping[str, Any]) -> str:
         )
     change = "" if condition["kind"] == "clean" else _points(outcome["delta"])
     return (
-        f"{name}<td>{_emotion(outcome['emotion'])}</td><td>{_percent(outcome['confidence'])}</td>"
+        f"{name}<td>{marked_emotion(outcome['emotion'])}</td><td>{_percent(outcome['confidence'])}</td>"
         f"<td>{change}</td><td>{flip}</td>"
     )
 
@@ -996,7 +1002,7 @@ def _stress_file(report: Mapping[str, Any]) -> str:
     return (
         f'<a class="chip" download="{escape(name)}" '
         f'href="data:application/json;base64,{base64.b64encode(data).decode()}">'
-        f'{escape(name)} <span class="muted">{_megabytes(len(data))}</span></a>'
+        f'{escape(name)} <span class="muted">{megabytes(len(data))}</span></a>'
     )
 
 
@@ -1007,7 +1013,7 @@ def downloads(report: Mapping[str, Any], base: str, files: Iterable[tuple[str, i
     """Every file of the result, everything as zip, and other programs' formats."""
     links = "".join(
         f'<a class="chip" href="{escape(base + name)}" download="{escape(name)}">'
-        f'{escape(name)} <span class="muted">{_megabytes(size)}</span></a>'
+        f'{escape(name)} <span class="muted">{megabytes(size)}</span></a>'
         for name, size in files
     )
     rows = [("", links + _export_chip("zip", both("ui.files.zip")))]
@@ -1079,7 +1085,7 @@ def details(report: Mapping[str, Any]) -> str:
         ("ui.details.model", f"{escape(model['id'])} ({escape(model['origin'])})"),
         ("ui.details.device", escape(f"{model['device']}, {model['precision']}")),
         ("ui.details.weights", f"<code>{escape(weights[:16])}…</code>" if weights else "–"),
-        ("ui.details.file", f"{escape(source['name'])} · {_megabytes(source['bytes'])}"),
+        ("ui.details.file", f"{escape(source['name'])} · {megabytes(source['bytes'])}"),
         (
             "ui.details.format",
             escape(

@@ -299,16 +299,16 @@ def _tools(page: Page, filters: Filters) -> str:
 
 def _table_row(row: Row) -> str:
     folder = escape(row.folder)
-    length = "–" if row.duration_s is None else charts._clock(row.duration_s)
+    length = "–" if row.duration_s is None else charts.clock(row.duration_s)
     return (
         f'<tr data-history="open" data-value="{folder}"><td><input type="checkbox" '
         f'data-history-select="{folder}" aria-label="选择 / Select {folder}"></td>'
         f'<td class="c-time">{escape(row.timestamp[:16])}</td>'
         f'<td class="c-file"><button type="button" class="link">'
         f"{escape(row.name or row.folder)}</button></td>"
-        f'<td class="c-emotion">{charts._emotion(row.emotion)}</td>'
+        f'<td class="c-emotion">{charts.marked_emotion(row.emotion)}</td>'
         f'<td class="c-confidence">{row.confidence:.1%}</td>'
-        f'<td class="c-band">{charts._band_pill(row.band)}</td>'
+        f'<td class="c-band">{charts.band_pill(row.band)}</td>'
         f'<td class="c-duration">{length}</td>'
         f'<td class="c-model">{escape(row.model or "–")}</td></tr>'
     )

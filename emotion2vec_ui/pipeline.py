@@ -45,7 +45,7 @@ CURVE_COLUMNS = 300
 STRESS_S = 30.0
 """What the robustness test listens to: one utterance; it is recognised 19 times."""
 
-POLL_S = 0.1
+POLL_S = 0.5
 """How often a waiting request looks whether its caller is still there."""
 
 

@@ -204,7 +204,7 @@ def _leader(report: Mapping[str, Any], whole: bool) -> str:
 def _recording(report: Mapping[str, Any]) -> str:
     """The picture of the recording above its checks."""
     duration_s = report["source"]["duration_s"]
-    picture = f'<div class="picture">{charts.waveform(report)}{charts._time_axis(duration_s)}</div>'
+    picture = f'<div class="picture">{charts.waveform(report)}{charts.time_axis(duration_s)}</div>'
     card = charts.quality(report)
     # The picture stands between the card's head and its checks.
     before, head_end, after = card.partition("</h3>")
@@ -227,8 +227,8 @@ def _over_time(report: Mapping[str, Any], lang: str) -> str:
     chart = (
         f'<section class="card time"><div class="card-head"><h3>{_e("ui.time", lang)}</h3>'
         f'<span class="muted">{facts}</span></div>{charts.ribbon(report)}'
-        f"{areas}{charts._time_axis(duration_s)}"
-        f"{charts._legend(report['utterance_scores'])}</section>"
+        f"{areas}{charts.time_axis(duration_s)}"
+        f"{charts.legend(report['utterance_scores'])}</section>"
     )
     # Sentences say more than segments where there are both; one table keeps to the page.
     spoken = report["utterances"]
@@ -239,7 +239,7 @@ def _over_time(report: Mapping[str, Any], lang: str) -> str:
 
 def _time_table(title: str, rows: Sequence[Mapping[str, Any]], lang: str) -> str:
     shown = "".join(
-        f'<li><span class="when">{charts._clock(row["start_s"])} – {charts._clock(row["end_s"])}'
+        f'<li><span class="when">{charts.clock(row["start_s"])} – {charts.clock(row["end_s"])}'
         f'</span><span class="what"><i class="key e-{row["emotion"]}"></i>'
         f"{_e('emotion.' + row['emotion'], lang)}</span>"
         f'<span class="figure">{row["confidence"]:.1%}</span></li>'
@@ -272,7 +272,7 @@ def _facts(report: Mapping[str, Any], lang: str) -> str:
         (
             "ui.details.format",
             f"{source['container']} {source['codec']}, {source['sample_rate']} Hz, "
-            f"{source['channels']} ch, {charts._megabytes(source['bytes'])}",
+            f"{source['channels']} ch, {charts.megabytes(source['bytes'])}",
         ),
         ("check.duration", f"{source['duration_s']:.2f} s"),
         ("report.granularity", report["granularity"]),
@@ -370,7 +370,7 @@ def _comparison_facts(comparison: Comparison, lang: str) -> str:
             ),
         ),
         line("ui.column.confidence", plain(f"{one.row.confidence:.1%}" for one in columns)),
-        line("ui.column.band", (f"<td>{charts._band_pill(one.row.band)}</td>" for one in columns)),
+        line("ui.column.band", (f"<td>{charts.band_pill(one.row.band)}</td>" for one in columns)),
         line(
             "ui.quality",
             plain(
