@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from emotion2vec_ui.audio import Clip, load, shown_name
 from emotion2vec_ui.errors import AudioDecodeError, ShuttingDown
@@ -46,6 +47,8 @@ class Decoder:
 
     def __init__(self, max_duration_s: float) -> None:
         self._max_duration_s = max_duration_s
+        self._lock = threading.Lock()
+        self._running: set[ProcessFuture[Clip]] = set()
         self._stopped = False
         # Not fork: this process has threads, and a model that the workers must not copy.
         self._pool = ProcessPool(
@@ -65,23 +68,27 @@ class Decoder:
         """
         megabytes = path.stat().st_size / 1e6
         timeout_s = min(TIMEOUT_BASE_S + TIMEOUT_PER_MB_S * megabytes, TIMEOUT_MAX_S)
-        try:
+        with self._lock:
+            if self._stopped:
+                raise ShuttingDown(retry_after_s=STOPPED_RETRY_AFTER_S)
             future = self._pool.schedule(
                 load,
                 args=(path,),
                 kwargs={"name": name, "max_duration_s": self._max_duration_s},
                 timeout=timeout_s,
             )
+            self._running.add(future)
+        try:
             return future.result()
+        except CancelledError:
+            raise ShuttingDown(retry_after_s=STOPPED_RETRY_AFTER_S) from None
         except FutureTimeoutError:
             reason = f"decoding did not end within {timeout_s:.0f} s"
-        except (CancelledError, ProcessExpired, RuntimeError) as error:
-            # What `stop` does to files that come, wait or are being decoded is any of these.
-            if self._stopped:
-                raise ShuttingDown(retry_after_s=STOPPED_RETRY_AFTER_S) from None
-            if not isinstance(error, ProcessExpired):
-                raise
+        except ProcessExpired:
             reason = "the decoder crashed on it"
+        finally:
+            with self._lock:
+                self._running.discard(future)
         raise AudioDecodeError(name=shown_name(name), reasons=reason)
 
     def warm_up(self) -> None:
@@ -91,7 +98,11 @@ class Decoder:
 
     def stop(self) -> None:
         """Ends the workers at once, also in the middle of a file."""
-        self._stopped = True
+        with self._lock:
+            self._stopped = True
+            # The pool itself leaves some of them unanswered for ever.
+            for future in self._running:
+                future.cancel()
         self._pool.stop()
         self._pool.join()
 
