@@ -6,6 +6,7 @@ Gradio or argparse; errors pass through as `EmotionError`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -493,10 +494,10 @@ def _log_lines(
 
 def _wait(future: Future[Prediction], cancelled: Callable[[], bool] | None) -> Prediction:
     while True:
-        try:
+        # Asked first: one of many short answers in a row is always there already.
+        _raise_if(cancelled)
+        with contextlib.suppress(FutureTimeoutError):
             return future.result(POLL_S)
-        except FutureTimeoutError:
-            _raise_if(cancelled)
 
 
 def _raise_if(cancelled: Callable[[], bool] | None) -> None:
