@@ -483,7 +483,7 @@ class SourceMeter:
         mean = np.add.reduceat(density, starts) / size
         return (
             tuple((np.add.reduceat(hz, starts) / size).round(1).tolist()),
-            tuple((10 * np.log10(np.maximum(mean, _TINY))).round(1).tolist()),
+            _rounded_db(mean),
         )
 
 
@@ -854,12 +854,16 @@ def _picture(x: NDArray[np.float32], frames: _Frames) -> Picture:
         envelope_min=tuple(lowest.astype(np.float64).round(4).tolist()),
         envelope_max=tuple(highest.astype(np.float64).round(4).tolist()),
         spectrum_hz=tuple(float(i * BIN_HZ) for i in range(1, FFT // 2 + 1)),
-        spectrum_db=tuple((10 * np.log10(np.maximum(density, _TINY))).round(1).tolist()),
+        spectrum_db=_rounded_db(density),
     )
 
 
 def _db(power: float) -> float:
     return float(10 * np.log10(max(power, _TINY)))
+
+
+def _rounded_db(power: FloatArray) -> tuple[float, ...]:
+    return tuple((10 * np.log10(np.maximum(power, _TINY))).round(1).tolist())
 
 
 # --- speech activity ----------------------------------------------------------------------------

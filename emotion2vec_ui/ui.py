@@ -404,26 +404,29 @@ class _Page:
         try:
             if audio is None:
                 raise MissingAudio()
-            analyse = partial(
-                self._recogniser.analyse,
+            _count(request)
+            return self._recogniser.analyse(
                 Path(audio),
                 granularity=granularity,
                 extract_embedding=extract_embedding,
                 lang=lang,
-            )
-            result: Result = _counted(request, analyse)()
-            return result.report
+            ).report
         except Exception as error:
             known = _as_known(error)
             words = f"{known.message(lang)} {known.hint(lang)}"
             raise gr.Error(words, print_exception=False) from error
 
 
+def _count(request: gr.Request) -> None:
+    """Counts one recognition against the caller's rate limit; raises what `access` raises."""
+    getattr(request.request.state, COUNT)()
+
+
 def _counted(request: gr.Request, work: Callable[..., Any]) -> Callable[..., Any]:
-    """`work`, counted against the caller's rate limit when it is called."""
+    """`work`, counted when it is called: the error is then that of the work."""
 
     def counted(**options: Any) -> Any:
-        getattr(request.request.state, COUNT)()
+        _count(request)
         return work(**options)
 
     return counted
