@@ -20,8 +20,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from emotion2vec_ui.history import QUALITIES, SORTS, Filters, History
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.records.index import QUALITIES, SORTS, Filters, History
 from tests import past
 
 RESULT = Path(__file__).parent / "results" / "history.md"

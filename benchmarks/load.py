@@ -36,7 +36,7 @@ def measure_torch() -> dict[str, Any]:
 
 
 def measure_automodel(directory: Path) -> dict[str, Any]:
-    from emotion2vec_ui.upstream import fit_torchaudio
+    from emotion2vec_ui.models.upstream import fit_torchaudio
 
     start = time.perf_counter()
     fit_torchaudio()
@@ -65,9 +65,10 @@ def measure_automodel(directory: Path) -> dict[str, Any]:
 
 
 def measure_ours(directory: Path, precision: str) -> dict[str, Any]:
-    from emotion2vec_ui import model
+    from emotion2vec_ui.models import files
+    from emotion2vec_ui.models import loader as model
+    from emotion2vec_ui.models.upstream import emotion2vec_class
     from emotion2vec_ui.settings import Settings
-    from emotion2vec_ui.upstream import emotion2vec_class
 
     start = time.perf_counter()
     import torch
@@ -76,7 +77,7 @@ def measure_ours(directory: Path, precision: str) -> dict[str, Any]:
         pass
     imported, imported_cpu = time.perf_counter(), time.process_time()
     settings = Settings(model=str(directory), device="cpu", precision=precision)
-    location = model.resolve(settings)
+    location = files.resolve(settings)
     assert location is not None
     loaded = model.load(location, settings)
     done, done_cpu = time.perf_counter(), time.process_time()
@@ -126,7 +127,7 @@ def best(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def report(directory: Path) -> str:
-    from emotion2vec_ui.weights import SLIM_NAME
+    from emotion2vec_ui.models.files import SLIM_NAME
 
     checkpoint_gb = (directory / "model.pt").stat().st_size / 1e9
     torch_only = min((run_child("torch") for _ in range(REPEATS)), key=lambda r: r["peak_mb"])

@@ -225,10 +225,11 @@ def measure_load(
 
 def measure_engine(model: str, clips: list[tuple[str, Path]], requests: int) -> float:
     """Seconds of audio per second that the engine alone does, of clips decoded beforehand."""
-    from emotion2vec_ui import engine
-    from emotion2vec_ui.audio import SAMPLE_RATE_HZ
-    from emotion2vec_ui.audio import load as decode
-    from emotion2vec_ui.model import load, resolve
+    from emotion2vec_ui.audio.load import load as decode
+    from emotion2vec_ui.frames import SAMPLE_RATE_HZ
+    from emotion2vec_ui.models import engine
+    from emotion2vec_ui.models.files import resolve
+    from emotion2vec_ui.models.loader import load
     from emotion2vec_ui.settings import Settings, prepare_torch
 
     prepare_torch()

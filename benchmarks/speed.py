@@ -84,7 +84,7 @@ def timed(predict: Callable[[list[np.ndarray]], Any], sounds: list[np.ndarray]) 
 
 
 def funasr_predict(directory: Path) -> Callable[[list[np.ndarray]], Any]:
-    from emotion2vec_ui.upstream import fit_torchaudio
+    from emotion2vec_ui.models.upstream import fit_torchaudio
 
     fit_torchaudio()
     from funasr import AutoModel
@@ -100,10 +100,11 @@ def our_predict(directory: Path, precision: str) -> Callable[[list[np.ndarray]],
     from emotion2vec_ui.settings import Settings, prepare_torch
 
     prepare_torch()
-    from emotion2vec_ui import engine, model
+    from emotion2vec_ui.models import engine, files
+    from emotion2vec_ui.models import loader as model
 
     settings = Settings(model=str(directory), device="cpu", precision=precision)
-    location = model.resolve(settings)
+    location = files.resolve(settings)
     assert location is not None
     loaded = model.load(location, settings)
     return lambda sounds: engine.predict(loaded, sounds)

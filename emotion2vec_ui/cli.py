@@ -134,7 +134,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
         return FAILED
     import uvicorn
 
-    from emotion2vec_ui.api import STOP_WITHIN_S, create_app
+    from emotion2vec_ui.server.app import STOP_WITHIN_S, create_app
 
     class Server(uvicorn.Server):
         """Finishes recognitions first, and only then closes connections.
@@ -224,7 +224,7 @@ def robustness(settings: Settings, options: argparse.Namespace) -> int:
 def download_model(settings: Settings, options: argparse.Namespace) -> int:
     """Fetches the model's files, showing how far it is."""
     logs.configure("text")
-    from emotion2vec_ui.model import fetch
+    from emotion2vec_ui.models.files import fetch
 
     last = 0.0
 
@@ -262,9 +262,9 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _recogniser(settings: Settings) -> Iterator[Any]:
     """A recogniser for one command: it decodes in this process and loads the model once."""
-    from emotion2vec_ui.audio import load
-    from emotion2vec_ui.model import ModelHolder
-    from emotion2vec_ui.pipeline import Recogniser
+    from emotion2vec_ui.audio.load import load
+    from emotion2vec_ui.models.holder import ModelHolder
+    from emotion2vec_ui.pipeline.recogniser import Recogniser
 
     def decode(path: Path, name: str) -> Any:
         return load(path, name=name, max_duration_s=settings.max_duration_s)

@@ -25,11 +25,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion2vec_ui import model
 from emotion2vec_ui.errors import EmotionError
-from emotion2vec_ui.settings import ROOT_DIR, Settings, is_loopback
+from emotion2vec_ui.models import files
+from emotion2vec_ui.models.files import SLIM_NAME
+from emotion2vec_ui.settings import AUTO, COMPACT, ROOT_DIR, Settings, is_loopback
 from emotion2vec_ui.texts import Phrase, text
-from emotion2vec_ui.weights import SLIM_NAME
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -361,7 +361,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         least="" if complete else ">= ",
     )
     try:
-        model_is_here = model.resolve(settings) is not None
+        model_is_here = files.resolve(settings) is not None
     except EmotionError:
         model_is_here = True  # nothing will be downloaded; the model's own check reports it
     wanted_mb = DISK_MINIMUM_MB if model_is_here or settings.offline else DISK_FOR_MODEL_MB
@@ -464,9 +464,9 @@ def port_holder(port: int) -> str | None:
 
 def _model(settings: Settings) -> Iterator[Finding]:
     try:
-        location = model.resolve(settings)
+        location = files.resolve(settings)
         if location is not None and location.path is not None:
-            facts = model.verify(location.path)
+            facts = files.verify(location.path)
             slim = (location.path / SLIM_NAME).is_file()
             value = Phrase(
                 "doctor.model_here",
@@ -481,13 +481,13 @@ def _model(settings: Settings) -> Iterator[Finding]:
         yield Finding("model", FAIL, problem, Phrase(f"error.{error.code}.hint", **error.facts))
         return
     if location is None:
-        wanted = model.wanted_id(settings)
-        verdict = FAIL if settings.offline and settings.model != model.AUTO else WARN
+        wanted = files.wanted_id(settings)
+        verdict = FAIL if settings.offline and settings.model != AUTO else WARN
         key = "doctor.remedy.model_offline" if settings.offline else "doctor.remedy.model"
         yield Finding("model", verdict, Phrase("doctor.model_absent", id=wanted), Phrase(key))
-    if settings.model in (model.AUTO, model.COMPACT):
+    if settings.model in (AUTO, COMPACT):
         # Not asked from compact.py: that imports torch.
-        weights = Path(__file__).parent / "assets" / "compact" / "model.safetensors"
+        weights = Path(__file__).parent / "models" / "built_in" / "model.safetensors"
         if weights.is_file():
             size = f"{weights.stat().st_size / 1e6:.1f} MB"
             yield Finding("compact", OK, size)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from emotion2vec_ui.texts import languages
+
 ROOT_DIR = Path(__file__).resolve().parent.parent
 """The folder that holds app.py."""
 
@@ -172,8 +174,8 @@ class Settings:
     )
     lang: str = _flag(
         "",
-        "language of the page: zh or en (default: the browser's)",
-        choices=("zh", "en"),
+        "language of the page (default: the browser's)",
+        choices=languages(),
         group="audio",
     )
     root_path: str = _flag(

@@ -30,7 +30,8 @@ def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_dir: Path):
     """The small model, loaded by our loader."""
-    from emotion2vec_ui.model import load, resolve
+    from emotion2vec_ui.models.files import resolve
+    from emotion2vec_ui.models.loader import load
     from emotion2vec_ui.settings import Settings
 
     settings = Settings(model=str(tiny_dir), device="cpu")

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from emotion2vec_ui import audio, results, scoring, timeline
+from emotion2vec_ui.audio import load as audio
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.reading import scoring, timeline
+from emotion2vec_ui.records import store as results
 from emotion2vec_ui.texts import text
 
-EXAMPLE = Path(results.__file__).parent / "assets" / "examples" / "en.wav"
+EXAMPLE = Path(__file__).parents[1] / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"
 
 
 @cache

@@ -20,8 +20,7 @@ ALL = subclasses(errors.EmotionError)
 @pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
 def test_every_error_has_words_and_a_status(cls):
     assert 400 <= cls.status < 600
-    for key in (f"error.{cls.code}", f"error.{cls.code}.hint"):
-        assert all(texts.TEXTS[key])
+    assert texts.has(f"error.{cls.code}") and texts.has(f"error.{cls.code}.hint")
 
 
 def test_codes_are_unique():
@@ -65,10 +64,12 @@ def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-@pytest.mark.parametrize("key", sorted(texts.TEXTS))
-def test_both_languages_say_the_same_facts(key):
-    zh, en = texts.TEXTS[key]
-    assert zh and en and fields(zh) == fields(en)
+@pytest.mark.parametrize("lang", texts.languages())
+def test_every_catalogue_says_the_same_facts(lang):
+    english, other = texts.catalogue("en"), texts.catalogue(lang)
+    assert other.keys() == english.keys()
+    assert not [key for key, words in other.items() if not words]
+    assert {k: fields(w) for k, w in other.items()} == {k: fields(w) for k, w in english.items()}
 
 
 @pytest.mark.parametrize(

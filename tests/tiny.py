@@ -165,7 +165,7 @@ def build_model_dir(
     """
     import torch
 
-    from emotion2vec_ui.upstream import emotion2vec_class
+    from emotion2vec_ui.models.upstream import emotion2vec_class
 
     path.mkdir(parents=True, exist_ok=True)
     sizes = {"dim": dim, "depth": depth, "prenet_depth": prenet_depth, "heads": heads}

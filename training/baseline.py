@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from emotion2vec_ui.compact import Compact
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models.compact import Compact
 
 from . import data
 

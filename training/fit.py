@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from emotion2vec_ui.compact import Compact
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models.compact import Compact
 
 from .cache import Cache
 from .data import Clip

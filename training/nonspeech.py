@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import signal
 
-from emotion2vec_ui.compact import SAMPLE_RATE
+from emotion2vec_ui.models.compact import SAMPLE_RATE_HZ
 
 Rng = np.random.Generator
 
@@ -42,13 +42,13 @@ def band_noise(rng: Rng, n: int) -> np.ndarray:
     """Make noise within one band."""
     low = 10 ** rng.uniform(1.6, 3.5)
     high = min(low * rng.uniform(1.2, 8), 7800.0)
-    sos = signal.butter(4, [low, high], "bandpass", fs=SAMPLE_RATE, output="sos")
+    sos = signal.butter(4, [low, high], "bandpass", fs=SAMPLE_RATE_HZ, output="sos")
     return signal.sosfilt(sos, rng.standard_normal(n))
 
 
 def gusts(rng: Rng, n: int) -> np.ndarray:
     """Make noise of slowly changing level: wind, traffic, waves."""
-    points = rng.uniform(-30, 0, max(3, int(n / SAMPLE_RATE * rng.uniform(0.5, 6))))
+    points = rng.uniform(-30, 0, max(3, int(n / SAMPLE_RATE_HZ * rng.uniform(0.5, 6))))
     level = np.interp(np.linspace(0, len(points) - 1, n), np.arange(len(points)), points)
     return coloured(rng, n) * 10 ** (level / 20)
 
@@ -66,7 +66,7 @@ def room(rng: Rng, n: int) -> np.ndarray:
 def hum(rng: Rng, n: int) -> np.ndarray:
     """Make mains hum: 50 or 60 Hz and its harmonics."""
     mains = rng.choice([50.0, 60.0])
-    time = np.arange(n) / SAMPLE_RATE
+    time = np.arange(n) / SAMPLE_RATE_HZ
     wave = np.zeros(n)
     for k in range(1, rng.integers(2, 30)):
         wave += rng.uniform(0, 1) / k * np.sin(2 * np.pi * (mains * k * time + rng.random()))
@@ -75,7 +75,7 @@ def hum(rng: Rng, n: int) -> np.ndarray:
 
 def tone(rng: Rng, n: int) -> np.ndarray:
     """Make a steady sine, square, triangle or sawtooth."""
-    phase = 2 * np.pi * 10 ** rng.uniform(1.6, 3.8) * np.arange(n) / SAMPLE_RATE
+    phase = 2 * np.pi * 10 ** rng.uniform(1.6, 3.8) * np.arange(n) / SAMPLE_RATE_HZ
     shapes: list[Callable[[np.ndarray], np.ndarray]] = [
         np.sin,
         np.sin,
@@ -99,22 +99,22 @@ def chirp(rng: Rng, n: int) -> np.ndarray:
     low, high = sorted(10 ** rng.uniform(1.8, 3.85, 2))
     ramp = signal.sawtooth(2 * np.pi * np.arange(n) / period, rng.choice([0.0, 0.5, 1.0]))
     hertz = low * (high / low) ** ((ramp + 1) / 2)
-    return np.sin(2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE)
+    return np.sin(2 * np.pi * np.cumsum(hertz) / SAMPLE_RATE_HZ)
 
 
 def clicks(rng: Rng, n: int) -> np.ndarray:
     """Make impulses, regular or not: typing, clocks, crackle, rain."""
     per_s = 10 ** rng.uniform(0, 2.7)
-    count = max(1, int(n / SAMPLE_RATE * per_s))
+    count = max(1, int(n / SAMPLE_RATE_HZ * per_s))
     if rng.random() < 0.5:
-        at = (np.arange(count) * SAMPLE_RATE / per_s).astype(int)
+        at = (np.arange(count) * SAMPLE_RATE_HZ / per_s).astype(int)
     else:
         at = rng.integers(0, n, count)
     wave = np.zeros(n)
     np.add.at(wave, at[at < n], rng.standard_normal(len(at[at < n])))
     length = int(rng.uniform(1, 400))
     ring = np.exp(-np.arange(length) / (length / 5 + 1))
-    ring *= np.cos(2 * np.pi * 10 ** rng.uniform(2, 3.8) * np.arange(length) / SAMPLE_RATE)
+    ring *= np.cos(2 * np.pi * 10 ** rng.uniform(2, 3.8) * np.arange(length) / SAMPLE_RATE_HZ)
     return signal.fftconvolve(wave, ring)[:n] + 1e-4 * rng.standard_normal(n)
 
 
@@ -122,9 +122,9 @@ def machine(rng: Rng, n: int) -> np.ndarray:
     """Make an engine or fan: a jittering low buzz through a resonance, and its noise."""
     base = rng.uniform(15, 250)
     drift = np.cumsum(rng.standard_normal(n)) * rng.uniform(0, 0.02)
-    phase = np.cumsum(2 * np.pi * (base + drift) / SAMPLE_RATE)
+    phase = np.cumsum(2 * np.pi * (base + drift) / SAMPLE_RATE_HZ)
     wave = signal.sawtooth(phase) + rng.uniform(0, 1) * rng.standard_normal(n)
-    sos = signal.butter(2, rng.uniform(300, 6000), fs=SAMPLE_RATE, output="sos")
+    sos = signal.butter(2, rng.uniform(300, 6000), fs=SAMPLE_RATE_HZ, output="sos")
     return signal.sosfilt(sos, wave)
 
 
@@ -134,11 +134,11 @@ def beeps(rng: Rng, n: int) -> np.ndarray:
     pitches = 10 ** rng.uniform(2.5, 3.6, rng.integers(1, 5))
     on, off = rng.uniform(0.03, 0.6, 2)
     while at < n:
-        length = max(2, min(int(on * SAMPLE_RATE), n - at))
-        time = np.arange(length) / SAMPLE_RATE
+        length = max(2, min(int(on * SAMPLE_RATE_HZ), n - at))
+        time = np.arange(length) / SAMPLE_RATE_HZ
         pair = rng.choice(pitches, 2)
         wave[at : at + length] = np.sin(2 * np.pi * pair[:, None] * time).sum(0)[: n - at]
-        at += length + int(off * SAMPLE_RATE * rng.uniform(0.8, 1.2))
+        at += length + int(off * SAMPLE_RATE_HZ * rng.uniform(0.8, 1.2))
     return wave + 1e-4 * rng.standard_normal(n)
 
 
@@ -153,7 +153,7 @@ def music(rng: Rng, n: int) -> np.ndarray:
         vibrato = rng.choice([0.0, rng.uniform(0, 0.02)])
         at = 0
         while at < n:
-            length = int(beat_s * rng.choice([0.5, 1, 1, 2, 4]) * SAMPLE_RATE)
+            length = int(beat_s * rng.choice([0.5, 1, 1, 2, 4]) * SAMPLE_RATE_HZ)
             length = max(64, min(length, n - at))
             hertz = root * octave * 2 ** (rng.choice(scale) / 12)
             note = _note(rng, hertz, length, harmonics, vibrato)
@@ -162,7 +162,7 @@ def music(rng: Rng, n: int) -> np.ndarray:
             wave[at : at + length] += (note * envelope)[: n - at]
             at += length
     if rng.random() < 0.6:
-        step = int(beat_s * SAMPLE_RATE)
+        step = int(beat_s * SAMPLE_RATE_HZ)
         for at in range(0, n, step):
             size = min(step, n - at)
             hit = rng.standard_normal(size) * np.exp(-np.arange(size) / rng.uniform(100, 1500))
@@ -192,12 +192,12 @@ KINDS: tuple[Callable[[Rng, int], np.ndarray], ...] = (
 
 def _note(rng: Rng, hertz: float, n: int, harmonics: int, vibrato: float = 0.0) -> np.ndarray:
     """Make one note whose harmonics fall off, optionally with 5 Hz vibrato (relative depth)."""
-    time = np.arange(n) / SAMPLE_RATE
+    time = np.arange(n) / SAMPLE_RATE_HZ
     turns = hertz * (time + vibrato * np.sin(2 * np.pi * 5 * time) / (2 * np.pi * 5))
     fall = rng.uniform(0.5, 2)
     wave = np.zeros(n)
     for k in range(1, int(harmonics) + 1):
-        if hertz * k < SAMPLE_RATE / 2:
+        if hertz * k < SAMPLE_RATE_HZ / 2:
             wave += k**-fall * rng.uniform(0.3, 1) * np.sin(2 * np.pi * (k * turns + rng.random()))
     return wave
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from emotion2vec_ui import compact
-from emotion2vec_ui.compact import Compact, Config
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models import compact
+from emotion2vec_ui.models.compact import Compact, Config
 
 from . import baseline, cache, data, encoder, metrics
 from .fit import UNKNOWN, Pool, Recipe, apply, fit

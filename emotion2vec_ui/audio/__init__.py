@@ -1,0 +1,1 @@
+"""Sound in: decoded, measured and judged."""

@@ -1,0 +1,117 @@
+"""Decoding in processes of its own: what a damaged file does to a codec stays there.
+
+libsndfile and FFmpeg are C code that reads files from strangers. A crash or a hang in one of them
+ends a worker, which is replaced, and becomes that one request's error. The workers also keep
+decoding and judging off the Python threads that answer HTTP.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from emotion2vec_ui.audio.load import Clip, load, shown_name
+from emotion2vec_ui.errors import AudioDecodeError, ShuttingDown
+
+WORKERS = 2
+NICENESS = 5
+"""A quarter of a core remains for decoding where the model takes all: slower, and not starved."""
+
+TASKS_PER_WORKER = 500
+"""A worker is replaced after this many files, so that what a codec leaks is bounded."""
+
+TIMEOUT_BASE_S = 8.0
+TIMEOUT_PER_MB_S = 25.0
+"""Chosen: ten times what an hour of 16 kbit/s Opus (7 MB), the slowest per byte, was seen to take
+on two cores; a damaged file of a few kB is given up after 8 s."""
+
+TIMEOUT_MAX_S = 600.0
+"""A codec that hangs in the largest upload holds its worker no longer than this."""
+
+STOPPED_RETRY_AFTER_S = 10
+"""What a caller is told to wait whose file was still being decoded when the server had to end."""
+
+
+class Decoder:
+    """A pool of processes that run `audio.load`.
+
+    Args:
+        max_duration_s: longest recording taken.
+    """
+
+    def __init__(self, max_duration_s: float) -> None:
+        self._max_duration_s = max_duration_s
+        self._lock = threading.Lock()
+        self._running: set[ProcessFuture[Clip]] = set()
+        self._stopped = False
+        # Not fork: this process has threads, and a model that the workers must not copy.
+        self._pool = ProcessPool(
+            max_workers=WORKERS,
+            max_tasks=TASKS_PER_WORKER,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_step_back,
+        )
+
+    def __call__(self, path: Path, name: str) -> Clip:
+        """`audio.load` of `path` in a worker.
+
+        Raises:
+            AudioDecodeError: also when the worker crashed or took too long.
+            InputError: whatever `audio.load` raised.
+            ShuttingDown: `stop` was called before it was done.
+        """
+        megabytes = path.stat().st_size / 1e6
+        timeout_s = min(TIMEOUT_BASE_S + TIMEOUT_PER_MB_S * megabytes, TIMEOUT_MAX_S)
+        with self._lock:
+            if self._stopped:
+                raise ShuttingDown(retry_after_s=STOPPED_RETRY_AFTER_S)
+            future = self._pool.schedule(
+                load,
+                args=(path,),
+                kwargs={"name": name, "max_duration_s": self._max_duration_s},
+                timeout=timeout_s,
+            )
+            self._running.add(future)
+        try:
+            return future.result()
+        except CancelledError:
+            raise ShuttingDown(retry_after_s=STOPPED_RETRY_AFTER_S) from None
+        except FutureTimeoutError:
+            reason = f"decoding did not end within {timeout_s:.0f} s"
+        except ProcessExpired:
+            reason = "the decoder crashed on it"
+        finally:
+            with self._lock:
+                self._running.discard(future)
+        raise AudioDecodeError(name=shown_name(name), reasons=reason)
+
+    def warm_up(self) -> None:
+        """Starts the workers and their imports now instead of with the first request."""
+        for _ in range(WORKERS):
+            self._pool.schedule(_nothing)
+
+    def stop(self) -> None:
+        """Ends the workers at once, also in the middle of a file."""
+        with self._lock:
+            self._stopped = True
+            # The pool itself leaves some of them unanswered for ever.
+            for future in self._running:
+                future.cancel()
+        self._pool.stop()
+        self._pool.join()
+
+
+def _step_back() -> None:
+    """Lets the model go first: it is what all wait for, and each of its steps needs every core."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(NICENESS)
+
+
+def _nothing() -> None:
+    """A task that only needs its worker to be up."""

@@ -1,0 +1,187 @@
+"""Powers of speech and noise over time, in the 16 kHz samples that the model hears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from emotion2vec_ui.audio.decibels import TINY, rounded_db
+from emotion2vec_ui.audio.speech import VAD_WINDOW_S
+from emotion2vec_ui.frames import SAMPLE_RATE_HZ
+
+FloatArray = NDArray[np.float64]
+
+# 16 ms windows every 8 ms: short enough to fall into the closure of a stop consonant.
+FFT = 256
+HOP = 128
+BIN_HZ = SAMPLE_RATE_HZ / FFT
+BLOCK_FRAMES = 3750  # 30 s: bounds the memory, and the noise may differ from block to block
+# Minimum statistics (Martin 2001) by quantile: per 62.5 Hz band smoothed over 5 frames and 3 bands,
+# the 2 % quantile over time. For stationary noise it lies at this share of the mean; measured on
+# 60 s of white noise with this very smoothing.
+NOISE_QUANTILE = 0.02
+NOISE_QUANTILE_RATIO = 0.444
+SMOOTH_FRAMES = 5
+SMOOTH_BINS = 3
+# An SNR over this says more about the codec's silence than about the room.
+SNR_CEILING_DB = 60.0
+
+PICTURE_COLUMNS = 400
+
+# The least pause from which the noise is measured directly.
+PAUSE_MIN_S = 0.3
+# Clearly no speech: for the noise estimate a wrong "pause" is worse than a missed one.
+PAUSE_BELOW = 0.15
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Enough to draw the recording without the audio.
+
+    Attributes:
+        column_s: Width of one envelope column.
+        envelope_min: Lowest sample per column, at most 400 columns.
+        envelope_max: Highest sample per column.
+        spectrum_hz: Band centres, 128 bands up to 8 kHz.
+        spectrum_db: Mean power density of each, dB relative to full scale squared per Hz.
+    """
+
+    column_s: float
+    envelope_min: tuple[float, ...]
+    envelope_max: tuple[float, ...]
+    spectrum_hz: tuple[float, ...]
+    spectrum_db: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FramePowers:
+    """Powers on the 8 ms grid; full scale squared, each (frames,) float32 unless said otherwise."""
+
+    total: NDArray[np.float32]  # without DC
+    low: NDArray[np.float32]  # 100-300 Hz
+    presence: NDArray[np.float32]  # 2-4 kHz
+    mean: FloatArray  # (129,): mean power per band
+    quiet_noise: float  # noise power by minimum statistics, median over the blocks
+    time_s: FloatArray  # centre of each frame
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What the checks share: the samples, where speech is, and how loud it and the noise are."""
+
+    x: NDArray[np.float32]
+    frames: FramePowers
+    vad_known: bool
+    speech: tuple[tuple[float, float], ...]
+    in_speech: NDArray[np.bool_]  # (frames,)
+    pause: NDArray[np.bool_]  # (frames,): surely no speech
+    noise: float | None  # power, full scale squared
+    speech_power: float | None  # the same, without the noise
+
+    @property
+    def pauses_suffice(self) -> bool:
+        """Whether there is pause enough to measure the noise in it."""
+        return int(self.pause.sum()) * HOP / SAMPLE_RATE_HZ >= PAUSE_MIN_S
+
+
+def measure_levels(
+    x: NDArray[np.float32],
+    frames: FramePowers,
+    probability: NDArray[np.float32],
+    speech: tuple[tuple[float, float], ...],
+) -> Levels:
+    """Speech, pauses, and the powers of speech and noise.
+
+    Two estimates of the noise: its mean over the pauses, exact where there are any; and minimum
+    statistics, which need none. Speech taken for pause makes the first too high, speech without
+    closures makes the second too high, nothing makes either much too low: the lower one counts.
+    """
+    in_speech = _inside(frames.time_s, speech)
+    pause = np.zeros(len(frames.total), dtype=bool)
+    if len(probability):
+        quiet = ndimage.maximum_filter1d(probability, 5, mode="nearest") < PAUSE_BELOW
+        window = (frames.time_s / VAD_WINDOW_S).astype(int)
+        pause = quiet[np.minimum(window, len(quiet) - 1)]
+    heard = Levels(x, frames, bool(len(probability)), speech, in_speech, pause, None, None)
+    both = float(frames.total[in_speech].mean()) if in_speech.any() else 0.0
+    if both <= TINY:
+        return heard
+    estimates = [frames.quiet_noise] if np.isfinite(frames.quiet_noise) else []
+    if heard.pauses_suffice:
+        estimates.append(float(frames.total[pause].mean()))
+    if not estimates:
+        return replace(heard, speech_power=both)
+    noise = max(min(estimates), TINY)
+    # At -10 dB and below the difference is noise itself: the floor keeps the figure finite.
+    return replace(heard, noise=noise, speech_power=max(both - noise, 0.1 * noise))
+
+
+def frame_powers(x: NDArray[np.float32]) -> FramePowers:
+    """Powers on the 8 ms grid, in blocks of 30 s so that the spectra of an hour never coexist."""
+    if len(x) < FFT:
+        x = np.pad(x, (0, FFT - len(x)))
+    n = 1 + (len(x) - FFT) // HOP
+    offset = np.float32(x.mean(dtype=np.float64))
+    window = np.hanning(FFT + 1)[:FFT].astype(np.float32)
+    # Parseval with the window's energy: the sum over the bands is the mean square of the signal.
+    scale = np.float32(2.0 / (FFT * float((window**2).sum())))
+    # Bins at 125 and 188 Hz: the window's main lobe makes them hear 60 to 310 Hz.
+    low_bins = slice(2, 4)
+    presence_bins = slice(round(2000 / BIN_HZ), round(4000 / BIN_HZ) + 1)
+    total, low, presence = (np.zeros(n, dtype=np.float32) for _ in range(3))
+    mean = np.zeros(FFT // 2 + 1)
+    noises = []
+    views = np.lib.stride_tricks.sliding_window_view(x, FFT)[::HOP]
+    for start in range(0, n, BLOCK_FRAMES):
+        block = slice(start, min(n, start + BLOCK_FRAMES))
+        # Without the mean, which the window would smear into the lowest bands.
+        spectrum = np.fft.rfft((views[block] - offset) * window)
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32) * scale
+        mean += power.sum(axis=0, dtype=np.float64)
+        low[block] = power[:, low_bins].sum(axis=1)
+        presence[block] = power[:, presence_bins].sum(axis=1)
+        total[block] = power[:, 1:].sum(axis=1)
+        # A last block of a few frames has no quantile to speak of.
+        if len(power) >= 4 * SMOOTH_FRAMES:
+            smooth = ndimage.uniform_filter1d(power[:, 1:], SMOOTH_FRAMES, axis=0)
+            smooth = smooth[SMOOTH_FRAMES // 2 : -(SMOOTH_FRAMES // 2)]
+            smooth = ndimage.uniform_filter1d(smooth, SMOOTH_BINS, axis=1)
+            floor = np.quantile(smooth, NOISE_QUANTILE, axis=0)
+            noises.append(float(floor.sum()) / NOISE_QUANTILE_RATIO)
+    return FramePowers(
+        total=total,
+        low=low,
+        presence=presence,
+        mean=mean / n,
+        quiet_noise=float(np.median(noises)) if noises else float("nan"),
+        time_s=(np.arange(n) * HOP + FFT / 2) / SAMPLE_RATE_HZ,
+    )
+
+
+def _inside(time_s: FloatArray, segments: tuple[tuple[float, float], ...]) -> NDArray[np.bool_]:
+    """Which of the rising times lie in the rising, disjoint segments."""
+    if not segments:
+        return np.zeros(len(time_s), dtype=bool)
+    bounds = np.array(segments).reshape(-1)
+    inside: NDArray[np.bool_] = np.searchsorted(bounds, time_s, side="right") % 2 == 1
+    return inside
+
+
+def picture(x: NDArray[np.float32], frames: FramePowers) -> Picture:
+    """Envelope and mean spectrum of `x`, thinned out for drawing."""
+    columns = min(PICTURE_COLUMNS, len(x))
+    width = max(1, -(-len(x) // max(1, columns)))
+    starts = np.arange(0, len(x), width)
+    lowest = np.minimum.reduceat(x, starts) if len(x) else np.zeros(0)
+    highest = np.maximum.reduceat(x, starts) if len(x) else np.zeros(0)
+    density = frames.mean[1:] / BIN_HZ
+    return Picture(
+        column_s=width / SAMPLE_RATE_HZ,
+        envelope_min=tuple(lowest.astype(np.float64).round(4).tolist()),
+        envelope_max=tuple(highest.astype(np.float64).round(4).tolist()),
+        spectrum_hz=tuple(float(i * BIN_HZ) for i in range(1, FFT // 2 + 1)),
+        spectrum_db=rounded_db(density),
+    )

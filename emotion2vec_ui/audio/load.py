@@ -1,0 +1,358 @@
+"""A file in, a `Clip` out: decoded within bounds, mono, 16 kHz, finite, long enough.
+
+libsndfile reads first (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), FFmpeg through PyAV what it cannot
+(M4A/AAC, WebM from browsers, the sound of a video). Either streams in blocks, so what is held is
+one block and the 16 kHz result, whatever the file's own rate and channels are.
+
+Channels are averaged with equal weights: FFmpeg's own down-mix to mono differs from that by up to
+3 dB. Resampling is soxr's "very high quality" (its `VHQ` recipe): pass band to 0.91 of the lower
+Nyquist frequency, stop band below -175 dB.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from emotion2vec_ui.audio.checks import Quality, assess
+from emotion2vec_ui.audio.source import SourceMeter
+from emotion2vec_ui.errors import (
+    AudioDecodeError,
+    AudioEmpty,
+    AudioNotFinite,
+    AudioSilent,
+    AudioTooLong,
+    AudioTooShort,
+    AudioUnreadable,
+)
+from emotion2vec_ui.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
+from emotion2vec_ui.hashing import sha256_of
+
+BLOCK_FRAMES = 65_536
+"""Samples per channel decoded at a time: 1.5 s at 44.1 kHz."""
+
+SAMPLE_RATE_BOUNDS_HZ = (1_000, 768_000)
+"""Rates outside are damaged headers: below is no speech, above is no sound card."""
+
+MAX_CHANNELS = 64
+
+MAX_SAMPLE = 1e12
+"""Float samples may exceed 1, some programs write 32-bit integers as they are (2e9); beyond this
+only damaged files go, and squares and sums of them would not be finite."""
+
+MAX_NAME_CHARS = 200
+"""What is kept of an upload's name."""
+
+CONTAINERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,loas,matroska,mov,mp3,mpeg,mpegts,"
+    "ogg,rm,tta,w64,wav,webm,wv,xwma"
+)
+"""FFmpeg demuxers that may open an upload. Play lists (hls, concat, dash, ...) are not among them:
+they would make the server read other files or addresses named inside the upload."""
+
+
+_MENDED_LENGTH = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file as it came.
+
+    Attributes:
+        name: its name without folders; for people, never a path to open.
+        sha256: of its bytes.
+        container, codec: as the decoder names them, such as "WAV" and "PCM_16".
+        sample_rate: in Hz.
+        channels: how many.
+        duration_s: decoded, not what the header claims.
+        bytes: its size.
+    """
+
+    name: str
+    sha256: str
+    container: str
+    codec: str
+    sample_rate: int
+    channels: int
+    duration_s: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording ready for the model.
+
+    Attributes:
+        samples: float32 (n,), 16 kHz mono, finite, n >= 400, nominally in [-1, 1].
+        source: the file it was read from.
+        quality: what is right and wrong with the recording.
+        decode_s: seconds that reading, resampling and judging took.
+        truncated: the header promised more than the file held.
+    """
+
+    samples: np.ndarray
+    source: Source
+    quality: Quality
+    decode_s: float
+    truncated: bool = False
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds at 16 kHz."""
+        return len(self.samples) / SAMPLE_RATE_HZ
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the file had another sample rate."""
+        return self.source.sample_rate != SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A file opened by one decoder. `declared_frames` is the header's claim; None: it has none."""
+
+    container: str
+    codec: str
+    sample_rate: int
+    channels: int
+    declared_frames: int | None
+    blocks: Iterator[np.ndarray]
+
+
+class _Refused(Exception):
+    """One decoder's reason why it cannot read the file; carries no path."""
+
+
+def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0) -> Clip:
+    """Reads a recording.
+
+    Args:
+        path: the file.
+        name: what the user calls it; the path's own name when None.
+        max_duration_s: longer ones are refused, as early as that can be known.
+
+    Raises:
+        AudioUnreadable: there is no such file, or it may not be read.
+        AudioDecodeError: no decoder reads it; the reasons of each.
+        AudioTooLong, AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent: what they say.
+    """
+    started = time.perf_counter()
+    name = shown_name(str(name or path))
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise AudioUnreadable(name=name, problem=error.strerror or "I/O error") from None
+    if size == 0:
+        raise AudioEmpty()
+    reasons = []
+    for decoder, open_stream in (("libsndfile", _open_soundfile), ("FFmpeg", _open_av)):
+        try:
+            with path.open("rb") as file:
+                stream = open_stream(file)
+                samples, frames, quality = _read(stream, max_duration_s)
+            break
+        except _Refused as reason:
+            reasons.append(f"{decoder}: {reason}")
+    else:
+        raise AudioDecodeError(name=name, reasons="; ".join(reasons))
+    source = Source(
+        name=name,
+        sha256=sha256_of(path),
+        container=stream.container,
+        codec=stream.codec,
+        sample_rate=stream.sample_rate,
+        channels=stream.channels,
+        duration_s=frames / stream.sample_rate,
+        bytes=size,
+    )
+    return Clip(
+        samples=samples,
+        source=source,
+        quality=quality,
+        decode_s=time.perf_counter() - started,
+        # One frame of a codec may be missing in a healthy file; a tenth of a second is not that.
+        truncated=stream.declared_frames is not None
+        and stream.declared_frames - frames > 0.1 * stream.sample_rate,
+    )
+
+
+def shown_name(name: str) -> str:
+    """An upload's name as it is shown and kept: without folders, and only what can be written.
+
+    Control characters and lone surrogates, which JSON may bring, become U+FFFD.
+    """
+    # Windows browsers may send a whole path.
+    name = Path(name.replace("\\", "/")).name[:MAX_NAME_CHARS]
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
+
+
+def to_pcm16(samples: np.ndarray) -> np.ndarray:
+    """int16 of float samples; full scale is 32768, what does not fit is clipped."""
+    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def _read(stream: _Stream, max_duration_s: float) -> tuple[np.ndarray, int, Quality]:
+    """All of a stream as 16 kHz mono, the number of its own frames, and its quality."""
+    import soxr
+
+    rate = stream.sample_rate
+    if not SAMPLE_RATE_BOUNDS_HZ[0] <= rate <= SAMPLE_RATE_BOUNDS_HZ[1]:
+        raise _Refused(f"a sample rate of {rate} Hz is not believable")
+    if not 1 <= stream.channels <= MAX_CHANNELS:
+        raise _Refused(f"{stream.channels} channels are not believable")
+    limit_frames = int(max_duration_s * rate)
+    if stream.declared_frames is not None and stream.declared_frames > limit_frames:
+        raise AudioTooLong(duration_s=stream.declared_frames / rate, limit_s=max_duration_s)
+    resampler = None
+    if rate != SAMPLE_RATE_HZ:
+        resampler = soxr.ResampleStream(rate, SAMPLE_RATE_HZ, 1, dtype="float32", quality="VHQ")
+    meter = SourceMeter(rate, stream.channels)
+    parts: list[np.ndarray] = []
+    frames = 0
+    not_finite = 0
+    lowest, highest = np.inf, -np.inf
+    for block in stream.blocks:
+        frames += len(block)
+        # Counted again here: headers lie, and some formats have none.
+        if frames > limit_frames:
+            raise AudioTooLong(duration_s=frames / rate, limit_s=max_duration_s)
+        # Written so that NaN counts as well.
+        bad = int(np.count_nonzero(~(np.abs(block) <= MAX_SAMPLE)))
+        if bad:
+            not_finite += bad
+            continue
+        meter.update(block)
+        mono = block.mean(axis=1, dtype=np.float32)
+        lowest, highest = min(lowest, float(mono.min())), max(highest, float(mono.max()))
+        parts.append(mono if resampler is None else resampler.resample_chunk(mono))
+    if frames == 0:
+        raise AudioEmpty()
+    if not_finite:
+        raise AudioNotFinite(count=not_finite)
+    if lowest == highest:
+        raise AudioSilent()
+    if resampler is not None:
+        parts.append(resampler.resample_chunk(np.empty(0, np.float32), last=True))
+    samples = np.concatenate(parts)
+    if len(samples) < RECEPTIVE_FIELD_SAMPLES:
+        raise AudioTooShort(
+            duration_ms=1000 * frames / rate,
+            minimum_ms=1000 * RECEPTIVE_FIELD_SAMPLES / SAMPLE_RATE_HZ,
+        )
+    quality = assess(
+        samples,
+        meter.finish(),
+        codec=stream.codec,
+        source_rate_hz=rate,
+        duration_s=frames / rate,
+    )
+    return samples, frames, quality
+
+
+def _open_soundfile(file: BinaryIO) -> _Stream:
+    import soundfile
+
+    try:
+        sound = soundfile.SoundFile(file)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise _Refused(_reason(error)) from None
+    # Formats without a length in their header report the largest number there is.
+    declared = sound.frames if 0 <= sound.frames < 2**62 else None
+    # libsndfile mends the length of a cut WAV or AIFF by the file's size and notes what it did.
+    # Zero and 2^31 upwards are the marks of programs that wrote to a pipe, not of a cut.
+    mended = _MENDED_LENGTH.search(sound.extra_info)
+    if declared and mended and int(mended[2]) < int(mended[1]) < 2**31 - 1:
+        declared = declared * int(mended[1]) // max(1, int(mended[2]))
+
+    def blocks() -> Iterator[np.ndarray]:
+        with sound:
+            while True:
+                try:
+                    block = sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError as error:
+                    raise _Refused(_reason(error)) from None
+                if not len(block):
+                    return
+                yield block
+
+    return _Stream(
+        container=sound.format,
+        codec=sound.subtype,
+        sample_rate=sound.samplerate,
+        channels=sound.channels,
+        declared_frames=declared,
+        blocks=blocks(),
+    )
+
+
+def _open_av(file: BinaryIO) -> _Stream:
+    import av
+
+    try:
+        container = av.open(
+            file, "r", metadata_errors="ignore", options={"format_whitelist": CONTAINERS}
+        )
+        if not container.streams.audio:
+            container.close()
+            raise _Refused("it has no audio track")
+        track = container.streams.audio[0]
+        context = track.codec_context
+        if context is None:
+            container.close()
+            raise _Refused("nothing decodes its audio track")
+        rate, channels = context.sample_rate, context.channels
+        declared = None
+        if track.duration is not None and track.time_base is not None:
+            declared = round(float(track.duration * track.time_base) * rate)
+    except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek to before the start
+        raise _Refused(_reason(error)) from None
+
+    def blocks() -> Iterator[np.ndarray]:
+        # Changes of rate or layout inside the stream are brought back to what it began with.
+        converter = av.AudioResampler(format="fltp", layout=context.layout, rate=rate)
+        good = 0
+        with container:
+            packets = container.demux(track)
+            while True:
+                try:
+                    packet = next(packets)
+                    decoded = [
+                        out for frame in packet.decode() for out in converter.resample(frame)
+                    ]
+                except StopIteration:
+                    break
+                except (av.FFmpegError, OSError) as error:
+                    # A damaged packet in a stream that decoded before: keep what was heard.
+                    if good:
+                        break
+                    raise _Refused(_reason(error)) from None
+                for frame in decoded:
+                    good += 1
+                    yield frame.to_ndarray().T
+            if good:
+                for frame in converter.resample(None):
+                    yield frame.to_ndarray().T
+
+    return _Stream(
+        container=container.format.name,
+        codec=context.name,
+        sample_rate=rate,
+        channels=channels,
+        declared_frames=declared,
+        blocks=blocks(),
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The library's own words without the path or object that it appends to them."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None)
+    return str(text or type(error).__name__).strip().rstrip(".")

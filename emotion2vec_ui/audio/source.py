@@ -1,0 +1,271 @@
+"""Measures the decoded file as it is, block by block: clipping, spectrum, channels.
+
+Preprocessing hides faults, so this looks at the signal before mixing and resampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from emotion2vec_ui.audio.decibels import db, rounded_db
+
+# A fall of this much, from the mean of the 500 Hz below to everything 300 Hz above, is an edge.
+# Chosen between natural speech and the steep filters of codecs and resamplers.
+EDGE_DROP_DB = 20.0
+
+PICTURE_BINS = 128
+"""Bands of the mean spectrum that is kept for drawing."""
+
+
+@dataclass(frozen=True)
+class SourceFigures:
+    """Figures of the decoded file, before any preprocessing.
+
+    Attributes:
+        sample_rate_hz: As the file has it.
+        channels: As the file has it.
+        samples: Per channel.
+        peak_dbfs: Largest magnitude of all channels; -inf is given as -200.
+        clipped_fraction: Share of samples (of all channels) that lie on flat tops or beyond full
+            scale; 0 to 1. Lossy coding bends flat tops: of clipping before it at most 40 % is
+            still seen, and often next to nothing after MP3 and AAC.
+        flat_top_runs: Number of places where three or more samples in a row share the top level.
+        hidden_clipping_dbfs: Level of the flat tops when they lie below full scale (gain was
+            lowered after clipping), else None.
+        over_fraction: Share of samples beyond full scale, as decoders of lossy files give them.
+        dc_offset: Largest mean of a channel, as magnitude; full scale is 1.
+        bandwidth_hz: Highest frequency with content: a sharp edge, or half the sample rate.
+        spectral_edge: Whether there is such an edge.
+        channel_correlation: Of the first two channels; None for mono or when one is silent.
+        channel_level_difference_db: Between the loudest and the quietest of them; None for mono.
+        psd_hz: Frequencies of `psd_db`, at most 128.
+        psd_db: Mean power density in dB relative to full scale squared per Hz.
+    """
+
+    sample_rate_hz: int
+    channels: int
+    samples: int
+    peak_dbfs: float
+    clipped_fraction: float
+    flat_top_runs: int
+    hidden_clipping_dbfs: float | None
+    over_fraction: float
+    dc_offset: float
+    bandwidth_hz: float
+    spectral_edge: bool
+    channel_correlation: float | None
+    channel_level_difference_db: float | None
+    psd_hz: tuple[float, ...]
+    psd_db: tuple[float, ...]
+
+
+class SourceMeter:
+    """Measures the decoded signal block by block, in memory that does not grow with its length."""
+
+    # Amplitudes are counted in steps of 16-bit PCM up to +-2.0; lossy decoders exceed full scale.
+    _STEP = 1 / 32768
+    _LEVELS = 65536
+
+    def __init__(self, sample_rate_hz: int, channels: int) -> None:
+        self._rate_hz = int(sample_rate_hz)
+        self._channels = int(channels)
+        self._samples = 0
+        self._peak = 0.0
+        self._over = 0
+        self._sum = np.zeros(channels)
+        self._product = np.zeros((2, 2))
+        # [channel, level from -2.0 to 2.0]: how many samples, and how many third-in-a-row samples.
+        self._count = np.zeros((channels, 2 * self._LEVELS + 1), dtype=np.int64)
+        self._flat = np.zeros((channels, 2 * self._LEVELS + 1), dtype=np.int64)
+        self._last: NDArray[np.int32] = np.zeros((0, channels), dtype=np.int32)
+        # About 20 Hz per bin at any rate.
+        self._fft = int(2 ** round(np.log2(max(self._rate_hz, 64) / 20)))
+        self._window = np.hanning(self._fft + 1)[: self._fft].astype(np.float32)
+        self._power = np.zeros(self._fft // 2 + 1)
+        self._power_frames = 0
+        self._rest: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+
+    def update(self, block: np.ndarray) -> None:
+        """Take the next block.
+
+        Args:
+            block: float32 (n, channels), full scale is 1.0; values that are not finite count as 0.
+        """
+        x = np.asarray(block, dtype=np.float32)
+        x = x.reshape(-1, self._channels)
+        if not len(x):
+            return
+        if not np.isfinite(x).all():
+            x = np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+        self._samples += len(x)
+        self._peak = max(self._peak, float(x.max()), float(-x.min()))
+        self._over += int(np.count_nonzero(np.abs(x) > 1.0))
+        # Column by column: a sum over the short axis of interleaved channels is ten times slower.
+        self._sum += [x[:, channel].sum(dtype=np.float64) for channel in range(self._channels)]
+        if self._channels > 1:
+            # Not `@`: BLAS would wake threads of its own for it, on cores that the model needs.
+            pair = x[:, :2].astype(np.float64)
+            self._product += np.einsum("ni,nj->ij", pair, pair)
+
+        scaled = x * np.float32(1 / self._STEP)
+        if self._peak > 2:
+            np.clip(scaled, -self._LEVELS, self._LEVELS, out=scaled)
+        levels = np.rint(scaled, out=scaled).astype(np.int32)
+        joined = np.concatenate([self._last, levels])
+        for channel in range(self._channels):
+            self._count[channel] += np.bincount(
+                levels[:, channel] + self._LEVELS, minlength=2 * self._LEVELS + 1
+            )
+            self._count_flat(channel, joined[:, channel])
+        self._last = joined[-2:]
+
+        self._add_spectrum(x[:, 0] if self._channels == 1 else x.mean(axis=1))
+
+    def _count_flat(self, channel: int, levels: NDArray[np.int32]) -> None:
+        """Count the samples that share the level of the two before them."""
+        # Only the upper three quarters are ever asked for, and they are few.
+        floor = min(self._peak, 2.0) / self._STEP / 4
+        at = np.flatnonzero(np.abs(levels) > floor)
+        at = at[at >= 2]
+        # One step of tolerance: dither and rounding after a change of gain.
+        near = np.abs(levels[at] - levels[at - 1]) <= 1
+        near &= np.abs(levels[at] - levels[at - 2]) <= 1
+        np.add.at(self._flat[channel], levels[at[near]] + self._LEVELS, 1)
+
+    def _add_spectrum(self, mono: NDArray[np.float32]) -> None:
+        joined = np.concatenate([self._rest, mono])
+        frames = len(joined) // self._fft
+        used = frames * self._fft
+        if frames:
+            spectrum = np.fft.rfft(joined[:used].reshape(frames, self._fft) * self._window)
+            self._power += (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
+            self._power_frames += frames
+        self._rest = joined[used:].copy()
+
+    def finish(self) -> SourceFigures:
+        """The figures of everything that was given."""
+        if not self._power_frames and len(self._rest):
+            # Shorter than one frame: padded, since a rough spectrum is better than none.
+            self._add_spectrum(np.zeros(self._fft - len(self._rest), dtype=np.float32))
+        clipped, runs, hidden = self._clipping()
+        bandwidth_hz, edge = self._bandwidth()
+        correlation, difference_db = self._compare_channels()
+        total = max(1, self._samples * self._channels)
+        psd_hz, psd_db = self._psd_summary()
+        return SourceFigures(
+            sample_rate_hz=self._rate_hz,
+            channels=self._channels,
+            samples=self._samples,
+            peak_dbfs=db(self._peak**2),
+            clipped_fraction=max(clipped, self._over) / total,
+            flat_top_runs=runs,
+            hidden_clipping_dbfs=hidden,
+            over_fraction=self._over / total,
+            dc_offset=float(np.abs(self._sum / max(1, self._samples)).max()),
+            bandwidth_hz=bandwidth_hz,
+            spectral_edge=edge,
+            channel_correlation=correlation,
+            channel_level_difference_db=difference_db,
+            psd_hz=psd_hz,
+            psd_db=psd_db,
+        )
+
+    def _clipping(self) -> tuple[int, int, float | None]:
+        """Samples on flat tops, places with three in a row, and the level if it is a hidden one.
+
+        A flat top piles samples up at one level. A smooth peak is a parabola: as many of its
+        samples lie within d of the top as between d and 4 d below it, so a pile-up well beyond
+        that is a flat top. The single full-scale sample of a peak-normalised file is none.
+        """
+        samples = runs = 0
+        hidden: float | None = None
+        for channel in range(self._channels):
+            for step in (1, -1):
+                # Levels from 0 upwards, of one sign.
+                count = self._count[channel, self._LEVELS :: step]
+                flat = self._flat[channel, self._LEVELS :: step]
+                top = int(np.flatnonzero(count)[-1]) if count.any() else 0
+                if not top:
+                    continue
+                # The top itself, and the level with the most flat tops (a loud passage may
+                # follow a clipped one); the lowest quarter is left to quiet and silence.
+                floor = top // 4 + 64
+                candidates = [top]
+                if floor < top and flat[floor:].any():
+                    candidates.append(floor + int(flat[floor:].argmax()))
+                for level in candidates:
+                    d = max(2, level // 1000)
+                    piled = int(count[max(0, level - d) : level + d + 1].sum())
+                    below = int(count[max(0, level - 5 * d) : max(0, level - d)].sum())
+                    in_a_row = int(flat[max(0, level - d) : level + d + 1].sum())
+                    # Three in a row, or so many in ones and twos that chance is out.
+                    if piled > 3 * below + 2 and ((in_a_row and piled >= 5) or piled >= 15):
+                        samples += piled
+                        runs += in_a_row
+                        # 0.5 dB: converters and decoders clip a little below full scale too.
+                        if level * self._STEP < 0.944:
+                            level_dbfs = db((level * self._STEP) ** 2)
+                            hidden = level_dbfs if hidden is None else max(hidden, level_dbfs)
+                        break
+        return samples, runs, hidden
+
+    def _bandwidth(self) -> tuple[float, bool]:
+        """Highest frequency with content, and whether the spectrum ends there with an edge."""
+        nyquist = self._rate_hz / 2
+        bin_hz = self._rate_hz / self._fft
+        if not self._power_frames or not self._power.any():
+            return 0.0, False
+        smooth = max(1, round(100 / bin_hz))
+        power = ndimage.uniform_filter1d(self._power / self._power_frames, smooth, mode="nearest")
+        level_db = 10 * np.log10(np.maximum(power, power.max() * 1e-13))
+        above_from = round(300 / bin_hz)
+        # The highest level in all that lies 300 Hz or more above each frequency.
+        above = np.full(len(level_db), np.inf)
+        running = np.maximum.accumulate(level_db[::-1])[::-1]
+        above[: len(level_db) - above_from] = running[above_from:]
+        # The mean level in the 500 Hz below it.
+        width = max(1, round(500 / bin_hz))
+        total = np.concatenate([[0.0], np.cumsum(level_db)])
+        at = np.arange(len(level_db))
+        start = np.maximum(0, at - width)
+        below = (total[at + 1] - total[start]) / (at + 1 - start)
+        drop = below - above
+        drop[: round(1000 / bin_hz)] = -np.inf  # an edge under 1 kHz is a tone, not a band limit
+        drop[-max(2, round(100 / bin_hz)) :] = -np.inf
+        edges = np.flatnonzero(drop >= EDGE_DROP_DB)
+        if not len(edges):
+            return nyquist, False
+        best = int(edges[np.argmax(drop[edges])])
+        # From the pass band's level 10 dB down: the corner of any filter steep enough to be found.
+        inside = np.flatnonzero(level_db >= below[best] - 10)
+        return float(inside[-1] * bin_hz), True
+
+    def _compare_channels(self) -> tuple[float | None, float | None]:
+        if self._channels < 2 or not self._samples:
+            return None, None
+        mean = self._sum[:2] / self._samples
+        covariance = self._product / self._samples - np.outer(mean, mean)
+        power = np.maximum(np.diag(covariance), 0)
+        difference_db = abs(db(float(power[0])) - db(float(power[1])))
+        if power.min() <= 1e-12:
+            return None, difference_db
+        return float(covariance[0, 1] / np.sqrt(power[0] * power[1])), difference_db
+
+    def _psd_summary(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        if not self._power_frames:
+            return (), ()
+        density = self._power / self._power_frames
+        density = density * 2 / (self._rate_hz * float((self._window**2).sum()))
+        hz = np.arange(len(density)) * self._rate_hz / self._fft
+        groups = min(PICTURE_BINS, len(density))
+        starts = np.arange(groups) * len(density) // groups
+        size = np.diff(starts, append=len(density))
+        mean = np.add.reduceat(density, starts) / size
+        return (
+            tuple((np.add.reduceat(hz, starts) / size).round(1).tolist()),
+            rounded_db(mean),
+        )

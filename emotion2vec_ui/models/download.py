@@ -1,0 +1,440 @@
+"""The hubs: what a model is called there, where their caches lie, and how its files get here.
+
+`modelscope_hub` (ModelScope's client) and `huggingface_hub` do the transfer, with their resuming
+of partial files. What they leave open is done here: only the files that inference needs, room on
+the disk before the first byte, one progress for all files, hashes for either hub, and errors that
+say what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emotion2vec_ui.errors import ModelDownloadError
+from emotion2vec_ui.hashing import sha256_of
+from emotion2vec_ui.texts import Phrase
+
+FILES = ("model.pt", "config.yaml", "configuration.json", "tokens.txt")
+"""What inference needs; the repositories also hold examples and pictures."""
+
+MODELSCOPE_REVISION = "master"
+"""Older revisions of plus_large carry a list of labels with five usable names."""
+
+SPARE_BYTES = 200_000_000
+"""Left free on the disk, for everything else that runs."""
+
+RATE_WINDOW_S = 10.0
+"""The shown rate is the mean of this long."""
+
+REPORT_EVERY_S = 0.2
+
+LISTING_TIMEOUT_S = 20.0
+
+TIMEOUTS_S = (10.0, 60.0)
+"""To connect, and between two pieces of an answer."""
+
+RETRIES = 5
+"""In a row, without a byte between them."""
+
+RETRY_PAUSE_S = 1.0
+
+CHUNK_BYTES = 1 << 20
+
+
+class Cancelled(BaseException):
+    """Raised by a progress callback to end a download; the clients' retries let it through."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a download is.
+
+    Attributes:
+        bytes_done: of all files, what was here before included.
+        bytes_total: of all files.
+        rate_bytes_s: over the last seconds.
+    """
+
+    bytes_done: int
+    bytes_total: int
+    rate_bytes_s: float
+
+    @property
+    def fraction(self) -> float | None:
+        """Done part, 0 to 1; None when the total is unknown."""
+        return min(1.0, self.bytes_done / self.bytes_total) if self.bytes_total else None
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at this rate; None while nothing comes."""
+        if self.rate_bytes_s <= 0 or not self.bytes_total:
+            return None
+        return max(0, self.bytes_total - self.bytes_done) / self.rate_bytes_s
+
+
+@dataclass(frozen=True)
+class _RemoteFile:
+    name: str
+    size: int
+    sha256: str | None
+
+
+def modelscope_id(name: str) -> str:
+    """ModelScope's id for `name`, which may be without its owner, or Hugging Face's."""
+    owner, _, short = name.rpartition("/")
+    if owner in ("", "emotion2vec") and short.startswith("emotion2vec_"):
+        return f"iic/{short}"
+    return name
+
+
+def hugging_face_id(name: str) -> str:
+    """Hugging Face's id for `name`, which may be ModelScope's."""
+    owner, _, short = modelscope_id(name).rpartition("/")
+    return f"emotion2vec/{short}" if owner == "iic" else name
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form `owner/name` of both hubs, and is not a path."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
+
+
+def cached_directories(model: str) -> list[Path]:
+    """Where the hubs' clients, old and new, keep `model`: directories that exist, newest first.
+
+    The places are written down here instead of asked from the clients, for importing those takes
+    longer than all the rest of `doctor`.
+    """
+    owner, _, name = modelscope_id(model).rpartition("/")
+    home = Path.home()
+    bases = [Path(os.environ.get("MODELSCOPE_CACHE") or home / ".cache" / "modelscope")]
+    bases.append(bases[0] / "hub")
+    found: list[Path] = []
+    for base in bases:
+        snapshots = base / "models" / f"{owner}--{name}" / "snapshots"
+        found += [snapshots / MODELSCOPE_REVISION, *_by_age(snapshots)]
+        found += [base / "models" / owner / name, base / owner / name]
+    hf_home = Path(os.environ.get("HF_HOME") or _xdg_cache() / "huggingface")
+    hf_cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home / "hub")
+    hf_folder = "models--" + hugging_face_id(model).replace("/", "--")
+    found += _by_age(hf_cache / hf_folder / "snapshots")
+    return [path for path in dict.fromkeys(found) if path.is_dir()]
+
+
+def _xdg_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _by_age(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        return []
+
+
+def download(
+    model: str,
+    *,
+    hub: str,
+    directory: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """Fetches the files of `model` that inference needs; what is here already is kept.
+
+    Args:
+        model: id on either hub.
+        hub: "ms" or "hf".
+        directory: where to put the files; None puts them into the hub's cache.
+        on_progress: called at most five times a second, from several threads, and once at the
+            end; may raise `Cancelled`.
+
+    Returns:
+        The directory that holds the files.
+
+    Raises:
+        ModelDownloadError: the hub cannot be reached, has no such model, the disk has no room, or
+            what came is not what the hub lists.
+    """
+    fetch = _from_modelscope if hub == "ms" else _from_hugging_face
+    try:
+        return fetch(model, directory, on_progress)
+    except ModelDownloadError:
+        raise
+    except ImportError as error:
+        problem = Phrase("model.import_failed", detail=str(error))
+        raise ModelDownloadError(model=model, problem=problem) from error
+    except Exception as error:  # each client has its own family, and lets requests' through
+        raise ModelDownloadError(model=model, problem=_problem(error)) from error
+
+
+def _from_modelscope(
+    model: str, directory: Path | None, on_progress: Callable[[Progress], None]
+) -> Path:
+    from modelscope_hub import HubApi, ProgressCallback
+
+    # Endpoint and cache are said outright: the client reads its environment only once.
+    api = HubApi(endpoint=os.environ.get("MODELSCOPE_ENDPOINT") or None)
+    model = modelscope_id(model)
+    listing = api.list_repo_files(model, "model", revision=MODELSCOPE_REVISION)
+    files = [
+        _RemoteFile(item.path, int(item.size), item.sha256)
+        for item in listing
+        if item.path in FILES
+    ]
+    cache = Path(os.environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope")
+    _check_listing(model, files, directory or cache)
+    meter = _Meter(sum(file.size for file in files), on_progress)
+
+    class Callback(ProgressCallback):
+        """One for each file; the client makes them."""
+
+        def update(self, size: int) -> None:
+            meter.add(size)
+
+    path = api.download_repo(
+        model,
+        "model",
+        revision=MODELSCOPE_REVISION,
+        cache_dir=cache,
+        local_dir=directory,
+        progress_callbacks=[Callback],
+        file_list=[{"Path": file.name, "Size": file.size, "Sha256": file.sha256} for file in files],
+    )
+    _check_files(model, Path(path), files)
+    meter.finish()
+    return Path(path)
+
+
+def _from_hugging_face(
+    model: str, directory: Path | None, on_progress: Callable[[Progress], None]
+) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    repository = hugging_face_id(model)
+    info = HfApi(endpoint=endpoint).model_info(
+        repository, files_metadata=True, timeout=LISTING_TIMEOUT_S
+    )
+    files = [
+        _RemoteFile(item.rfilename, int(item.size or 0), item.lfs.sha256 if item.lfs else None)
+        for item in info.siblings or []
+        if item.rfilename in FILES
+    ]
+    cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
+    _check_listing(model, files, directory or cache)
+    meter = _Meter(sum(file.size for file in files), on_progress)
+
+    # The client throws a partial file away when its process ends. A large file is fetched here,
+    # to the place where the client looks before it downloads: its cache names content by sha256.
+    blobs = cache / ("models--" + repository.replace("/", "--")) / "blobs"
+    for file in files:
+        if file.sha256:
+            place = directory / file.name if directory else blobs / file.sha256
+            _fetch_resumable(repository, str(info.sha), endpoint, file, place, meter)
+
+    class NoBar(tqdm):
+        """Shows nothing: progress is told by the meter."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+    path = snapshot_download(
+        repository,
+        revision=info.sha,
+        allow_patterns=[file.name for file in files],
+        endpoint=endpoint,
+        cache_dir=None if directory else cache,
+        local_dir=directory,
+        tqdm_class=NoBar,
+    )
+    _check_files(model, Path(path), files)
+    meter.finish()
+    return Path(path)
+
+
+def _fetch_resumable(
+    repository: str,
+    commit: str,
+    endpoint: str | None,
+    file: _RemoteFile,
+    place: Path,
+    meter: _Meter,
+) -> None:
+    """Fetches one file from Hugging Face to `place`; what arrived survives cuts and restarts.
+
+    Raises:
+        ModelDownloadError: what arrived has another size or hash than the hub lists.
+        requests.RequestException: the hub cannot be reached, several times in a row.
+    """
+    import requests
+    from filelock import FileLock
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(repository, file.name, revision=commit, endpoint=endpoint)
+    # Under the content's hash: never continued with the bytes of another version.
+    partial = place.with_name(f"{file.sha256}.partial")
+    with FileLock(f"{partial}.lock"):
+        if _has_size(place, file.size):
+            meter.add(file.size)
+            return
+        if partial.exists():
+            meter.add(partial.stat().st_size)
+        failures = 0
+        while not _has_size(partial, file.size):
+            start = partial.stat().st_size if partial.exists() else 0
+            headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+            if start:
+                headers["Range"] = f"bytes={start}-"
+            try:
+                with (
+                    requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS_S) as answer,
+                    partial.open("ab") as target,
+                ):
+                    if answer.status_code == 416:  # nothing follows what is here
+                        break
+                    answer.raise_for_status()
+                    if answer.status_code != 206 and start:
+                        target.truncate(0)
+                        meter.add(-start)
+                    for chunk in answer.iter_content(CHUNK_BYTES):
+                        target.write(chunk)
+                        meter.add(len(chunk))
+                        failures = 0
+                if not _has_size(partial, file.size):
+                    break
+            except requests.RequestException as error:
+                failures += 1
+                refused = error.response is not None and error.response.status_code < 500
+                if refused or failures > RETRIES:
+                    raise
+                time.sleep(RETRY_PAUSE_S * failures)
+        if not _has_size(partial, file.size) or sha256_of(partial) != file.sha256:
+            partial.unlink(missing_ok=True)
+            problem = Phrase("download.damaged", name=file.name)
+            raise ModelDownloadError(model=modelscope_id(repository), problem=problem)
+        os.replace(partial, place)
+    Path(f"{partial}.lock").unlink(missing_ok=True)
+
+
+class _Meter:
+    """Counts the bytes of all files and tells them on, not too often."""
+
+    def __init__(self, total: int, on_progress: Callable[[Progress], None]) -> None:
+        self._total = total
+        self._on_progress = on_progress
+        self._lock = threading.Lock()
+        self._done = 0
+        self._marks: deque[tuple[float, int]] = deque()
+        self._told_s = 0.0
+
+    def add(self, n_bytes: int) -> None:
+        """`n_bytes` more; negative when a file starts over."""
+        now = time.monotonic()
+        with self._lock:
+            self._done += n_bytes
+            if n_bytes > 64 << 20 or not self._marks:
+                # A partial file from an earlier run is counted at once; it is not speed.
+                self._marks.clear()
+            self._marks.append((now, self._done))
+            while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_S:
+                self._marks.popleft()
+            if now - self._told_s < REPORT_EVERY_S:
+                return
+            self._told_s = now
+            progress = self._progress(now)
+        self._on_progress(progress)
+
+    def finish(self) -> None:
+        """Everything is here."""
+        with self._lock:
+            self._done = self._total
+            progress = self._progress(time.monotonic())
+        self._on_progress(progress)
+
+    def _progress(self, now: float) -> Progress:
+        rate = 0.0
+        if self._marks:
+            start, done = self._marks[0]
+            rate = max(0.0, (self._done - done) / max(now - start, 1e-3)) if now > start else 0.0
+        return Progress(min(self._done, self._total), self._total, rate)
+
+
+def _check_listing(model: str, files: Iterable[_RemoteFile], target: Path) -> None:
+    """Every file is on the hub, and the disk has room for those that are not here yet."""
+    files = list(files)
+    missing = set(FILES) - {file.name for file in files} - {"configuration.json"}
+    if missing:
+        problem = Phrase("download.incomplete_repository", names=", ".join(sorted(missing)))
+        raise ModelDownloadError(model=model, problem=problem)
+    folder = target
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    needed = sum(file.size for file in files if not _has_size(target / file.name, file.size))
+    if needed + SPARE_BYTES > free:
+        problem = Phrase(
+            "download.no_room", needed_mb=needed / 1e6, free_mb=free / 1e6, path=folder
+        )
+        raise ModelDownloadError(model=model, problem=problem)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def _check_files(model: str, path: Path, files: Iterable[_RemoteFile]) -> None:
+    """Sizes and hashes as the hub lists them; what differs is removed, so that it comes anew."""
+    for file in files:
+        place = path / file.name
+        if _has_size(place, file.size) and file.sha256 in (None, "", sha256_of(place)):
+            continue
+        # In Hugging Face's cache the name is a link to the content: both go.
+        place.resolve().unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
+        problem = Phrase("download.damaged", name=file.name)
+        raise ModelDownloadError(model=model, problem=problem)
+
+
+def _problem(error: BaseException) -> Phrase:
+    """What to tell about a client's exception; the clients' classes are matched by name."""
+    # ModelScope's client wraps the errors of single files.
+    failed = getattr(error, "failed_files", None)
+    if failed:
+        return _problem(next(iter(failed.values())))
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < 10:
+        chain.append(inner)
+    names = {cls.__name__ for link in chain for cls in type(link).__mro__}
+    detail = " ".join(str(error).split())[:300] or type(error).__name__
+    if any(isinstance(link, OSError) and link.errno == 28 for link in chain):  # ENOSPC
+        return Phrase("download.disk_full")
+    responses = [getattr(link, "response", None) for link in chain]
+    if any(getattr(response, "status_code", None) == 404 for response in responses):
+        return Phrase("download.not_found")
+    if names & {"NotExistError", "RepositoryNotFoundError", "RevisionNotFoundError"}:
+        return Phrase("download.not_found")
+    if names & {"FileSizeMismatchError", "FileIntegrityError", "IncompleteDownloadError"}:
+        return Phrase("download.mismatch", detail=detail)
+    unreachable = {
+        "NetworkError", "RequestTimeoutError", "ConnectionError", "ConnectError",
+        "TimeoutException", "Timeout", "TimeoutError", "LocalEntryNotFoundError", "ProtocolError",
+        "RemoteProtocolError", "NetworkException", "TransportError", "_DownloadDeadlineError",
+    }  # fmt: skip
+    if names & unreachable:
+        return Phrase("download.unreachable", detail=detail)
+    return Phrase("download.failed", detail=detail)

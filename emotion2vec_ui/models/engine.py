@@ -1,0 +1,322 @@
+"""Clips in, predictions out: windows, exact batches, 16-bit precision, out-of-memory.
+
+This module knows tensors and nothing of requests; `batching.py` shares one model among many
+callers and is built from the same parts.
+
+Long audio is cut into windows of at most `WINDOW_S`, each normalised by itself as every utterance
+is. Neighbouring windows overlap by `2 * CONTEXT_S`; each gives its frames up to the middle of the
+overlap, so every frame is counted once and has heard a second on both sides. Windows start on the
+20 ms grid: the frames of a long recording are those of a short one. Its logits and its embedding
+are the means over all frames, that is the windows' own weighted by their durations.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emotion2vec_ui.errors import DeviceLost, OutOfMemory
+from emotion2vec_ui.frames import (
+    FRAMES_PER_S,
+    HOP_SAMPLES,
+    RECEPTIVE_FIELD_SAMPLES,
+    SAMPLE_RATE_HZ,
+    frame_count,
+)
+from emotion2vec_ui.reading.scoring import softmax
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from emotion2vec_ui.models.loader import Loaded
+
+WINDOW_S = 30.0
+"""Longest stretch seen at once: the article advises 1-30 s, and attention grows with its square."""
+
+LOW_VRAM_WINDOW_S = 10.0
+"""The same for --low-vram: 1/9 of the attention bias of a 30 s window."""
+
+CONTEXT_S = 1.0
+"""What a window hears beyond the frames it gives, on each side that has a neighbour."""
+
+
+CUDA_BATCH_S = 120.0
+"""Padded seconds in one batch on a GPU; not yet tuned on one."""
+
+CPU_BATCH_S = 0.0
+"""One window at a time on a CPU: one clip keeps all cores busy, and batches of eight measured no
+faster on two cores, only larger."""
+
+LOST_RETRY_AFTER_S = 15
+"""What a caller is told to wait when the GPU failed: what loading plus_large takes at most."""
+
+SPILL_BYTES = 64_000_000
+"""Frame features above this size live in a temporary file instead of memory."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one recording.
+
+    Attributes:
+        labels: the model's emotions, English lower case, in the order of the logits.
+        logits: float32 (labels,).
+        embedding: float32 (dim,), the mean of the frame features.
+        n_frames: frames in the recording, 50 per second.
+        frame_logits: float32 (frames, labels), or None when not asked for.
+        frame_features: float32 (frames, dim), or None when not asked for.
+    """
+
+    labels: tuple[str, ...]
+    logits: np.ndarray
+    embedding: np.ndarray
+    n_frames: int
+    frame_logits: np.ndarray | None = None
+    frame_features: np.ndarray | None = None
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float64 (labels,): softmax of the logits; sums to 1."""
+        return softmax(self.logits)
+
+    @property
+    def frame_scores(self) -> np.ndarray | None:
+        """float64 (frames, labels): softmax of each frame's logits, or None."""
+        return None if self.frame_logits is None else softmax(self.frame_logits)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of one recording, and which of its frames count.
+
+    Attributes:
+        start, stop: samples of the recording.
+        first, last: the frames it gives, counted from the window's own start; `last` excluded.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    @property
+    def n_samples(self) -> int:
+        """Its length in samples at 16 kHz."""
+        return self.stop - self.start
+
+
+def plan(n_samples: int, window_s: float = WINDOW_S) -> list[Window]:
+    """Cuts a recording into windows of nearly equal length.
+
+    Args:
+        n_samples: at least 400, at 16 kHz.
+        window_s: the longest window in seconds.
+    """
+    total = frame_count(n_samples)
+    longest = int(window_s * SAMPLE_RATE_HZ)
+    if n_samples <= longest:
+        return [Window(0, n_samples, 0, total)]
+    context = int(CONTEXT_S * FRAMES_PER_S)
+    # Frames that one window can give when it has a neighbour on both sides.
+    core = frame_count(longest) - 2 * context
+    n_windows = -(-total // core)
+    edges = [total * i // n_windows for i in range(n_windows + 1)]
+    windows = []
+    for begin, end in itertools.pairwise(edges):
+        left = max(0, begin - context)
+        right = min(total, end + context)
+        stop = n_samples if right == total else (right - 1) * HOP_SAMPLES + RECEPTIVE_FIELD_SAMPLES
+        windows.append(Window(left * HOP_SAMPLES, stop, begin - left, end - left))
+    return windows
+
+
+class Collector:
+    """Puts the windows of one recording together again, in whatever order they come.
+
+    Sums are float64: an hour has 180,000 frames.
+    """
+
+    def __init__(
+        self, n_samples: int, labels: tuple[str, ...], *, frames: bool, features: bool
+    ) -> None:
+        self._n_frames = frame_count(n_samples)
+        self._labels = labels
+        self._want_frames = frames
+        self._want_features = features
+        self._counted = 0
+        self._logit_sum: np.ndarray | float = 0.0
+        self._feature_sum: np.ndarray | float = 0.0
+        self._frame_logits: np.ndarray | None = None
+        self._frame_features: np.ndarray | None = None
+
+    def add(self, window: Window, features: np.ndarray, logits: np.ndarray) -> None:
+        """Takes the features (frames, dim) and logits (frames, labels) of a whole window."""
+        features = features[window.first : window.last]
+        logits = logits[window.first : window.last]
+        begin = window.start // HOP_SAMPLES + window.first
+        place = slice(begin, begin + len(logits))
+        self._counted += len(logits)
+        self._logit_sum = self._logit_sum + logits.sum(axis=0, dtype=np.float64)
+        self._feature_sum = self._feature_sum + features.sum(axis=0, dtype=np.float64)
+        if self._want_frames:
+            if self._frame_logits is None:
+                self._frame_logits = np.empty((self._n_frames, logits.shape[1]), np.float32)
+            self._frame_logits[place] = logits
+        if self._want_features:
+            if self._frame_features is None:
+                self._frame_features = _buffer((self._n_frames, features.shape[1]))
+            self._frame_features[place] = features
+
+    def prediction(self) -> Prediction:
+        """The recording's prediction, once every window was added."""
+        assert self._counted == self._n_frames, (self._counted, self._n_frames)
+        return Prediction(
+            labels=self._labels,
+            logits=np.asarray(self._logit_sum / self._counted, dtype=np.float32),
+            embedding=np.asarray(self._feature_sum / self._counted, dtype=np.float32),
+            n_frames=self._n_frames,
+            frame_logits=self._frame_logits,
+            frame_features=self._frame_features,
+        )
+
+
+def predict(
+    loaded: Loaded,
+    clips: Sequence[np.ndarray],
+    *,
+    frames: bool = False,
+    features: bool = False,
+    window_s: float = WINDOW_S,
+    batch_s: float | None = None,
+) -> list[Prediction]:
+    """Predictions in the order given.
+
+    Args:
+        loaded: the model that answers all of them.
+        clips: float32 (samples,), 16 kHz mono, finite, at least 400 samples each.
+        frames: keep the logits of every frame.
+        features: keep the features of every frame.
+        window_s: longest stretch the model sees at once, in seconds.
+        batch_s: padded seconds in one batch; None takes what suits the device.
+
+    Raises:
+        OutOfMemory: not even one window fits.
+    """
+    if batch_s is None:
+        batch_s = default_batch_s(loaded.device)
+    collectors = [Collector(len(c), loaded.labels, frames=frames, features=features) for c in clips]
+    pieces = [(i, window) for i, clip in enumerate(clips) for window in plan(len(clip), window_s)]
+    pieces.sort(key=lambda piece: piece[1].n_samples)
+    for batch in batches(pieces, [window.n_samples for _, window in pieces], batch_s):
+        waves = [clips[i][window.start : window.stop] for i, window in batch]
+        for (i, window), (feats, logits) in zip(batch, run(loaded, waves), strict=True):
+            collectors[i].add(window, feats, logits)
+    return [collector.prediction() for collector in collectors]
+
+
+def default_batch_s(device: str) -> float:
+    """Padded seconds per batch on `device` ("cpu", "cuda:0", ...)."""
+    return CPU_BATCH_S if device == "cpu" else CUDA_BATCH_S
+
+
+def batches(items: Sequence[Any], n_samples: Sequence[int], batch_s: float) -> Iterable[list[Any]]:
+    """Groups neighbours while the group, padded to its longest, stays within `batch_s`.
+
+    A group has at least one item, however long that is.
+    """
+    budget = batch_s * SAMPLE_RATE_HZ
+    group: list[Any] = []
+    longest = 0
+    for item, n in zip(items, n_samples, strict=True):
+        if group and max(longest, n) * (len(group) + 1) > budget:
+            yield group
+            group, longest = [], 0
+        group.append(item)
+        longest = max(longest, n)
+    if group:
+        yield group
+
+
+def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """One batch through the model; on out-of-memory its halves, down to single windows.
+
+    Args:
+        loaded: the model.
+        waves: float32 (samples,), 16 kHz mono, not yet normalised.
+
+    Returns:
+        For each: features (frames, dim) and logits (frames, labels), float32.
+
+    Raises:
+        OutOfMemory: a single window does not fit.
+        DeviceLost: the GPU is gone, or will take no more work from this process.
+    """
+    import torch
+
+    try:
+        return _forward(loaded, waves)
+    except RuntimeError as error:
+        if _is_device_lost(error):
+            raise DeviceLost(device=loaded.device, retry_after_s=LOST_RETRY_AFTER_S) from error
+        if not _is_out_of_memory(error):
+            raise
+    # Out of the except block first: the traceback holds the tensors that did not fit.
+    if loaded.device != "cpu":
+        torch.cuda.empty_cache()
+    if len(waves) == 1:
+        raise OutOfMemory(device=loaded.device, window_s=len(waves[0]) / SAMPLE_RATE_HZ)
+    half = len(waves) // 2
+    return run(loaded, waves[:half]) + run(loaded, waves[half:])
+
+
+def _is_device_lost(error: RuntimeError) -> bool:
+    # "CUDA error: unspecified launch failure", "... the launch timed out ...": every later call
+    # fails as well. Out of memory says "CUDA out of memory".
+    return str(error).startswith("CUDA error") and "out of memory" not in str(error)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    # The CPU allocator has no exception class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _forward(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    import torch
+    import torch.nn.functional as F
+
+    backbone = loaded.backbone
+    head = backbone.proj
+    with torch.inference_mode():
+        clips: list[Tensor] = []
+        for wave in waves:
+            assert wave.ndim == 1 and len(wave) >= RECEPTIVE_FIELD_SAMPLES, wave.shape
+            clip = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
+            clip = clip.to(head.weight.device)
+            # Each clip by itself and before padding, as upstream does; in fp32 at any precision.
+            clips.append(F.layer_norm(clip, clip.shape).to(head.weight.dtype))
+        ragged = len({len(clip) for clip in clips}) > 1
+        lengths = torch.tensor([len(clip) for clip in clips]) if ragged else None
+        batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        features = backbone(batch, lengths)
+        # The head is tiny: in fp32 it costs nothing and keeps frame and utterance logits equal.
+        features = features.float()
+        bias = None if head.bias is None else head.bias.float()
+        logits = F.linear(features, head.weight.float(), bias)
+        features, logits = features.cpu(), logits.cpu()
+    n_frames = [frame_count(len(clip)) for clip in clips]
+    return [(features[i, :n].numpy(), logits[i, :n].numpy()) for i, n in enumerate(n_frames)]
+
+
+def _buffer(shape: tuple[int, int]) -> np.ndarray:
+    """An empty float32 array; a large one lies in a file that is gone when the array is."""
+    if shape[0] * shape[1] * 4 <= SPILL_BYTES:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)

@@ -1,0 +1,1 @@
+"""Gradio's pages: components and their events; nothing is computed here."""

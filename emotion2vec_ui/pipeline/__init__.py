@@ -1,0 +1,1 @@
+"""The verbs that page, API, command line and batch share."""

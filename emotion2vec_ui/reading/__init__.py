@@ -1,0 +1,1 @@
+"""From scores to meaning, in numpy and scipy only."""

@@ -1,0 +1,1 @@
+"""A result as it is kept, and all results together."""

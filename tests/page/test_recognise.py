@@ -1,0 +1,334 @@
+"""The page in a real browser against a real server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from emotion2vec_ui.audio.damage import SNRS_DB, conditions
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+EXAMPLE = Path(__file__).parents[2] / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"
+RESULT = "[data-ready]"
+WAIT_MS = 30_000
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+
+
+@dataclass
+class Visit:
+    """One page and what it did that a page should not do."""
+
+    page: sync_api.Page
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def choose(self, path: Path) -> None:
+        self.page.set_input_files("#audio input[type=file]", path)
+
+    def recognise(self, path: Path, *, frames: bool = False, embedding: bool = False) -> None:
+        self.choose(path)
+        if frames:
+            self.page.locator("#granularity input[value=frame]").check()
+        if embedding:
+            self.page.locator("#embedding input").check()
+        self.page.click("#start")
+        self.page.wait_for_selector(RESULT)
+
+    def text(self, selector: str) -> str:
+        return " ".join(self.page.inner_text(selector).split())
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sentences with a pause, at 22.05 kHz: what the fake microphone hears too."""
+    samples, rate = sf.read(EXAMPLE, dtype="float32")
+    pause = np.zeros(rate, np.float32)
+    path = tmp_path_factory.mktemp("audio") / "spoken.wav"
+    sf.write(path, np.concatenate([pause, samples, pause, samples, pause]), rate, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(spoken: Path) -> Iterator[sync_api.Browser]:
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=executable,
+            args=[*FLAGS, f"--use-file-for-fake-audio-capture={spoken}"],
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def visit(browser: sync_api.Browser, server) -> Iterator[Callable[..., Visit]]:
+    """Opens the page; at the end no visit may have met an error or left the machine."""
+    opened: list[tuple[Visit, sync_api.BrowserContext]] = []
+
+    def open_page(*, locale: str = "en-US", width: int = 1280, **options) -> Visit:
+        context = browser.new_context(
+            locale=locale,
+            viewport={"width": width, "height": 844},
+            accept_downloads=True,
+            permissions=["microphone"],
+            **options,
+        )
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        one = Visit(page)
+        page.on("console", lambda m: one.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: one.errors.append(str(error)))
+        page.on("request", lambda request: one.foreign.append(request.url))
+        opened.append((one, context))
+        page.goto(server.url)
+        page.wait_for_selector("#start")
+        return one
+
+    yield open_page
+    for one, context in opened:
+        context.close()
+        local = (server.url, "data:", "blob:")
+        assert [url for url in one.foreign if not url.startswith(local)] == []
+        assert one.errors == []
+
+
+def saved(server) -> dict:
+    """The report saved last."""
+    newest = max(server.outputs.glob("outputs_*"), key=lambda folder: folder.stat().st_mtime_ns)
+    return json.loads((newest / "result.json").read_text(encoding="utf-8"))
+
+
+def test_utterance_shows_what_the_report_says(visit, server) -> None:
+    here = visit(locale="zh-CN")
+    assert "compact" in here.text(".badge")
+    assert "结果会显示在这里" in here.text("#result")
+    here.recognise(EXAMPLE, embedding=True)
+    report = saved(server)
+    assert f"置信度: {report['confidence']:.1%}" in here.text(".leader")
+    assert f"({report['emotion'].title()})" in here.text(".leader h2")
+    figures = here.page.locator(".scores .figure").all_inner_texts()
+    ranked = sorted(report["scores"].values(), reverse=True)
+    assert figures == [f"{score:.1%}" for score in ranked]
+    assert len(figures) == 9
+    assert here.text(".log").startswith("Audio info: duration=")
+    shape = report["embedding"]["shape"]
+    assert f"({shape[0]}) float32" in here.text(".result")
+
+
+def test_frames_show_time_and_follow_playback(visit, server, spoken: Path) -> None:
+    here = visit()
+    here.recognise(spoken, frames=True)
+    report = saved(server)
+    assert here.page.locator(".areas path").count() == 9
+    rows = here.page.locator(".time ~ section table").first.locator("tbody tr")
+    assert rows.count() == len(report["segments"])
+    stack = here.page.locator("[data-seek]")
+    box = stack.bounding_box()
+    assert box is not None
+    stack.click(position={"x": box["width"] / 2, "y": 10})
+    half = report["source"]["duration_s"] / 2
+    now = "document.querySelector('.player audio').currentTime"
+    here.page.wait_for_function(f"Math.abs({now} - {half}) < 0.2")
+    assert rows.locator("xpath=self::*[contains(@class, 'now')]").count() == 1
+    here.page.click("[data-play]")
+    here.page.wait_for_function(f"{now} > {half + 0.3}")
+    at = here.page.evaluate("document.querySelector('.playhead').style.getPropertyValue('--at')")
+    assert float(at) > 0.5
+    stack.press("Home")
+    here.page.wait_for_function(f"{now} < 1")
+
+
+def test_downloads(visit, server, spoken: Path) -> None:
+    here = visit()
+    here.recognise(spoken, frames=True, embedding=True)
+
+    def fetch(selector: str) -> Path:
+        with here.page.expect_download() as event:
+            here.page.click(selector)
+        return event.value.path()
+
+    report = saved(server)
+    assert json.loads(fetch("a[download='result.json']").read_text(encoding="utf-8")) == report
+    assert sf.info(str(fetch("a[download='processed_audio.wav']"))).samplerate == 16_000
+    embedding = np.load(fetch("a[download='embedding.npy']"), allow_pickle=False)
+    assert list(embedding.shape) == report["embedding"]["shape"]
+    assert fetch("[data-press='export-csv']").read_text().startswith("start_s,end_s,emotion")
+    assert "00:00:00,000 -->" in fetch("[data-press='export-srt']").read_text()
+    assert fetch("[data-press='export-vtt']").read_text().startswith("WEBVTT")
+    assert "ooTextFile" in fetch("[data-press='export-textgrid']").read_text()
+    assert "\t" in fetch("[data-press='export-audacity']").read_text()
+    sentences = fetch("[data-press='export-sentences-csv']").read_text().splitlines()
+    assert len(sentences) == 1 + len(report["utterances"])
+    with zipfile.ZipFile(fetch("[data-press='export-zip']")) as archive:
+        names = {Path(name).name for name in archive.namelist()}
+    assert names == {"result.json", "processed_audio.wav", "embedding.npy"}
+
+
+def test_language_switch_changes_everything_at_once(visit) -> None:
+    here = visit(locale="zh-CN")
+    assert here.text("#start") == "开始识别"
+    here.recognise(EXAMPLE)
+    assert "详细得分分布" in here.text("#result")
+    here.page.click("[data-set-lang=en]")
+    here.page.wait_for_function("document.querySelector('#start').innerText === 'Recognise'")
+    shown = here.page.inner_text("body")
+    shown = shown.replace("中文", "")  # the switch itself
+    assert not any("\u4e00" <= character <= "\u9fff" for character in shown)
+    here.page.reload()
+    here.page.wait_for_function("document.querySelector('#start')?.innerText === 'Recognise'")
+
+
+def test_microphone_and_pressed_while_it_records(visit, server) -> None:
+    here = visit()
+    here.page.click("#audio [aria-label*='ecord'], #audio [aria-label*='icrophone']")
+    here.page.click("#audio .record-button")
+    here.page.wait_for_timeout(2500)
+    here.page.click("#start")  # while it records
+    here.page.wait_for_selector(RESULT)
+    report = saved(server)
+    assert 1.0 < report["source"]["duration_s"] < 8.0
+    assert "speech_missing" not in [one["code"] for one in report["warnings"]]
+
+
+def test_pressed_before_the_upload_is_done(visit, spoken: Path) -> None:
+    here = visit()
+    slow = here.page.context.new_cdp_session(here.page)
+    limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
+    seconds = 2.0
+    limits["uploadThroughput"] = spoken.stat().st_size / seconds
+    slow.send("Network.enable")
+    slow.send("Network.emulateNetworkConditions", limits)
+    here.choose(spoken)
+    here.page.click("#start")
+    here.page.wait_for_selector("[data-waiting]:not([hidden])")
+    assert here.page.locator("#result .running, .failure").count() == 0
+    here.page.wait_for_selector(RESULT)
+    assert not here.page.locator("[data-waiting]").is_visible()
+
+
+def test_nothing_chosen_and_a_file_that_is_no_audio(visit, tmp_path: Path) -> None:
+    here = visit()
+    here.recognise(EXAMPLE)
+    here.page.click("#audio [aria-label='Clear']")
+    here.page.click("#start")
+    here.page.wait_for_selector(".failure")
+    assert "No recording" in here.text(".failure")
+    assert here.page.locator(RESULT).count() == 0  # the old result is gone
+    path = tmp_path / "talk.wav"
+    path.write_text("these are words, not sound\n" * 50)
+    here.choose(path)
+    here.page.wait_for_selector("#audio [aria-label='Clear']")
+    here.page.click("#start")
+    here.page.wait_for_function(
+        "document.querySelector('.failure')?.innerText.includes('talk.wav')"
+    )
+    assert "WAV" in here.text(".failure .remedy")
+    here.errors[:] = [one for one in here.errors if "Waveform load error" not in one]
+
+
+def test_cancel(visit, server, tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    noise = np.random.default_rng(0).normal(0, 0.05, 600 * 8000)
+    sf.write(path, noise.astype(np.float32), 8000)
+    before = len(list(server.outputs.glob("outputs_*")))
+    here = visit()
+    here.choose(path)
+    here.page.click("#start")
+    here.page.click("#cancel")
+    here.page.wait_for_function("document.querySelector('#result').innerText.includes('Cancelled')")
+    assert here.page.is_visible("#start") and not here.page.is_visible("#cancel")
+    assert len(list(server.outputs.glob("outputs_*"))) == before
+
+
+def test_robustness_below_the_result(visit) -> None:
+    here = visit(locale="zh-CN")
+    here.recognise(EXAMPLE)
+    here.page.click("#stress")
+    here.page.wait_for_selector("#stressed .running")
+    assert here.page.is_visible("#cancel")
+    here.page.wait_for_selector("#stress", state="hidden")
+    here.page.wait_for_selector(".stress", timeout=2 * WAIT_MS)
+    assert here.page.locator(RESULT).count() == 1
+    assert here.page.locator(".stress-plot path.line").count() == 2
+    assert here.page.locator(".stress-plot .mark").count() == 2 * len(SNRS_DB)
+    assert "稳态噪声 30 dB" in here.text(".stress tr[data-code=fan_30]")
+    with here.page.expect_download() as event:
+        here.page.click(".stress a[download='en_robustness.json']")
+    outcomes = json.loads(event.value.path().read_text(encoding="utf-8"))["outcomes"]
+    here.page.click("[data-set-lang=en]")
+    assert "Telephone 8 kHz" in here.text(".stress tr[data-code=telephone]")
+    rows = here.page.locator(".stress tr[data-code]")
+    assert rows.count() == len(outcomes) - 1 == len(conditions()) - 1
+    for row, outcome in zip(rows.all_inner_texts(), outcomes[1:], strict=True):
+        assert outcome["emotion"].title() in row and f"{outcome['confidence']:.1%}" in row
+        assert ("≠ changed" in " ".join(row.split())) == outcome["flipped"]
+    here.page.click("#start")
+    here.page.wait_for_selector(".stress", state="detached")
+    here.page.wait_for_selector(RESULT)
+
+
+def test_robustness_cancelled_and_without_a_recording(visit) -> None:
+    here = visit()
+    here.page.click("#stress")
+    here.page.wait_for_selector("#stressed .failure")
+    assert "No recording" in here.text("#stressed")
+    here.choose(EXAMPLE)
+    here.page.wait_for_selector("#audio [aria-label='Clear']")
+    here.page.click("#stress")
+    here.page.click("#stressed [data-press=cancel]")
+    here.page.wait_for_function(
+        "document.querySelector('#stressed').innerText.includes('Cancelled')"
+    )
+    here.page.wait_for_selector("#stress")
+
+
+def test_example(visit, server) -> None:
+    here = visit()
+    here.page.click("#example")
+    here.page.wait_for_selector("#audio [aria-label='Clear']")
+    here.page.click("#start")
+    here.page.wait_for_selector(RESULT)
+    assert saved(server)["source"]["name"] == "en.wav"
+
+
+def test_phone(visit, spoken: Path) -> None:
+    here = visit(locale="zh-CN", width=390, color_scheme="dark", has_touch=True)
+    here.recognise(spoken, frames=True, embedding=True)
+    assert here.page.evaluate("document.documentElement.scrollWidth") <= 390
+    here.page.locator("details summary").first.click()
+    assert here.page.evaluate("document.body.classList.contains('dark')")
+
+
+def test_api_name_is_stable(server) -> None:
+    client_module = pytest.importorskip("gradio_client")
+    client = client_module.Client(server.url, verbose=False)
+    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/predict"]
+    report = client.predict(
+        client_module.handle_file(str(EXAMPLE)), "utterance", True, api_name="/predict"
+    )
+    assert set(report["scores"]) >= {"happy", "unknown"}
+    assert report["embedding"]["dtype"] == "float32"
