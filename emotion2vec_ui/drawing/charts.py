@@ -86,7 +86,7 @@ def both(key: str, **facts: Any) -> str:
 
 def emotion_name(emotion: str) -> str:
     """The emotion's word; Chinese readers get the English key beside it, as result.json has it."""
-    return both("emotion.with_key", name=texts.Phrase(f"emotion.{emotion}"), key=emotion.title())
+    return both(f"emotion.{emotion}.long")
 
 
 def _mark(emotion: str) -> str:

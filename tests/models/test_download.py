@@ -269,7 +269,7 @@ def test_resumes_in_the_next_run(
             raise download.Cancelled
 
     with pytest.raises(download.Cancelled):
-        fetch(Settings(hub=client), stop_early)
+        files_fetch(Settings(hub=client), stop_early)
     assert resolve(Settings()) is None, "half a model counts as one"
     hub.log.clear()
     hub.pause_s = 0.0
