@@ -1,28 +1,32 @@
-"""Past results for the tests of the history: small, but as `results.save` writes them."""
+"""Past results for the tests: described and saved by the program's own functions."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emotion2vec_ui.audio import load as audio
+from emotion2vec_ui.audio.load import Clip, load
+from emotion2vec_ui.frames import FRAMES_PER_S
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.reading import scoring, timeline
-from emotion2vec_ui.records import store as results
-from emotion2vec_ui.texts import text
+from emotion2vec_ui.models.engine import Prediction
+from emotion2vec_ui.models.loader import Loaded
+from emotion2vec_ui.pipeline.describe import describe
+from emotion2vec_ui.records import store
+from emotion2vec_ui.records.report import BUILT_IN, Report, Timing
+from emotion2vec_ui.records.sentences import in_words
 
 EXAMPLE = Path(__file__).parents[1] / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"
 
 
 @cache
-def heard() -> Any:
+def heard() -> Clip:
     """The example recording, decoded and judged once."""
-    return audio.load(EXAMPLE)
+    return load(EXAMPLE)
 
 
 def scores_for(emotion: str, confidence: float) -> dict[str, float]:
@@ -41,55 +45,62 @@ def report(
     quality: str = "good",
     frames: np.ndarray | None = None,
     embedding_shape: tuple[int, ...] | None = None,
-) -> dict[str, Any]:
-    """A report as the pipeline makes it, with the facts a test wants."""
-    clip, scores = heard(), scores_for(emotion, confidence)
-    reading = scoring.read(scores, quality_verdict=quality, model_id=model)
-    report = results.Report(
-        emotion=emotion,
-        confidence=confidence,
-        scores=scores,
-        granularity="utterance" if frames is None else "frame",
-        timestamp=timestamp,
-        source=clip.source,
-        model=results.ModelFacts(model, "built in", None, "0" * 64, "cpu", "fp32"),
-        reliability={
-            "band": reading.band,
-            "advice": text(f"advice.{reading.advice}", "en"),
-            "advice_code": reading.advice,
-            "caveats": list(reading.caveats),
-        },
-        distribution={
-            "shape": reading.shape,
-            "leading": [{"emotion": one, "score": scores[one]} for one in reading.leading],
-            "mixture": reading.mixture or None,
-            "text": "",
-            "margin": reading.margin,
-            "entropy": reading.entropy_bits,
-            "entropy_normalised": reading.entropy_normalised,
-        },
-        quality=json.loads(json.dumps(asdict(clip.quality))) | {"verdict": quality},
-        timing=results.Timing(0.1, 0.0, 0.2, 0.3),
-        embedding=None
-        if embedding_shape is None
-        else results.EmbeddingFacts(
-            "embedding.npy", embedding_shape, "float32", 2.0, "unknown", None, (1.8, 2.2), "normal"
-        ),
-        warnings=[],
-        log=["Audio info: duration=5.2s, sr=16000", "Inference time: 0.20s"],
+    lang: str = "en",
+) -> Report:
+    """A report with the facts a test wants."""
+    clip = heard()
+    clip = replace(
+        clip,
+        source=replace(clip.source, name=name),
+        quality=replace(clip.quality, verdict=quality),
+    )
+    scores = scores_for(emotion, confidence)
+    features = None
+    if embedding_shape is not None and len(embedding_shape) == 2:
+        features = np.zeros(embedding_shape, np.float32)
+    prediction = Prediction(
         labels=EMOTIONS,
-        frame_scores=frames,
-        time={} if frames is None else _over_time(frames),
-    ).to_dict()
-    report["source"]["name"] = name
-    return report
+        logits=np.log(np.array(list(scores.values()))),
+        embedding=np.full((embedding_shape or (512,))[-1], 0.1, np.float32),
+        n_frames=250,
+        frame_logits=None if frames is None else np.log(frames),
+        frame_features=features,
+    )
+    made = describe(
+        clip,
+        _loaded(model),
+        prediction,
+        Timing(decode_s=0.1, model_load_s=0.0, inference_s=0.2, total_s=0.3),
+        with_embedding=embedding_shape is not None,
+    )
+    return in_words(replace(made, timestamp=timestamp), lang)
+
+
+def _loaded(model: str) -> Loaded:
+    return Loaded(
+        backbone=None,
+        labels=EMOTIONS,
+        label_names=EMOTIONS,
+        id=model,
+        origin=BUILT_IN if model == "compact" else "cache",
+        weights_sha256="0" * 64,
+        revision=None,
+        device="cpu",
+        dtype=None,  # type: ignore[arg-type]
+        precision="fp32",
+        load_s=0.0,
+        parameters=0,
+        dim=512,
+        is_compact=model == "compact",
+        embedding_norm=None,
+    )
 
 
 def save(outputs: Path, embedding: np.ndarray | None = None, **facts: Any) -> str:
     """Saves a report and returns its folder's name."""
     shape = None if embedding is None else embedding.shape
     made = report(**facts, embedding_shape=shape)
-    return results.save(outputs, made, heard().samples[:8000], embedding).name
+    return store.save(outputs, made, heard().samples[:8000], embedding).folder.name
 
 
 def save_old(outputs: Path, **changes: Any) -> str:
@@ -111,28 +122,20 @@ def save_old(outputs: Path, **changes: Any) -> str:
         "granularity": "utterance",
         "timestamp": "2025-06-01 08:00:00",
     } | changes
-    return results.save(outputs, made, heard().samples[:8000], None).name
+    return save_content(outputs, json.dumps(made).encode(), made["timestamp"])
+
+
+def save_content(outputs: Path, content: bytes, timestamp: str = "2025-06-01 08:00:00") -> str:
+    """A result folder whose result.json has just this content."""
+    folder = save(outputs, timestamp=timestamp)
+    (outputs / folder / store.RESULT_NAME).write_bytes(content)
+    return folder
 
 
 def frames(seconds: float = 4.0) -> np.ndarray:
     """Frame scores that go from happy to sad half-way: (frames, 9)."""
-    n = round(seconds * scoring.FRAMES_PER_S)
+    n = round(seconds * FRAMES_PER_S)
     scores = np.full((n, 9), 0.02)
     scores[: n // 2, EMOTIONS.index("happy")] = 0.84
     scores[n // 2 :, EMOTIONS.index("sad")] = 0.84
     return scores
-
-
-def _over_time(frames: np.ndarray) -> dict[str, Any]:
-    end_s = len(frames) / scoring.FRAMES_PER_S
-    halves = [("happy", 0.0, end_s / 2), ("sad", end_s / 2, end_s)]
-    parts = [
-        {"emotion": one, "start_s": start, "end_s": end, "confidence": 0.84}
-        for one, start, end in halves
-    ]
-    return {
-        "curve": asdict(timeline.curve(np.log(frames), 300)),
-        "weighted": asdict(scoring.weighted_frames(frames)),
-        "segments": parts,
-        "utterances": [],
-    }

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from emotion2vec_ui.audio.damage import LOW_SNR_BELOW_DB, Condition, conditions, degrade
+from emotion2vec_ui.audio.load import Source
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.records.report import Model
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,27 @@ class Outcome:
     delta: float
     flipped: bool
     error: str = ""
+
+
+@dataclass(frozen=True)
+class RobustnessTest:
+    """A robustness test of one recording, with what was tested.
+
+    Attributes:
+        source: The file as it came.
+        model: Which model answered.
+        used_s: How much of the recording was used.
+        outcomes, flip_snr_db, flipped_codes, neutral_rise, seed: As of `RobustnessReport`.
+    """
+
+    source: Source
+    model: Model
+    used_s: float
+    outcomes: tuple[Outcome, ...]
+    flip_snr_db: dict[str, float | None]
+    flipped_codes: tuple[str, ...]
+    neutral_rise: dict[str, float]
+    seed: int
 
 
 @dataclass(frozen=True)

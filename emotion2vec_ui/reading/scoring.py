@@ -34,9 +34,9 @@ for both, ``value`` is the source rate in Hz.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,10 @@ from emotion2vec_ui.frames import FRAMES_PER_S, SAMPLE_RATE_HZ
 from emotion2vec_ui.labels import EMOTIONS, NOT_AN_EMOTION
 
 FloatArray = NDArray[np.float64]
+
+Band = Literal["high", "medium", "low", "unreliable"]
+Shape = Literal["single", "double", "flat", "graded"]
+NormRange = Literal["normal", "low", "high", "unknown"]
 
 # Bands of the confidence: the article.
 HIGH_ABOVE = 0.85
@@ -105,8 +109,8 @@ class Reading:
 
     emotion: str
     confidence: float
-    band: str
-    shape: str
+    band: Band
+    shape: Shape
     leading: tuple[str, ...]
     beside: tuple[str, ...]
     mixture: str
@@ -122,9 +126,9 @@ class NormVerdict:
     """An embedding's L2 norm beside the range of its model and beside the article's."""
 
     norm: float
-    verdict: str
+    verdict: NormRange
     model_range: tuple[float, float] | None
-    article_verdict: str
+    article_verdict: NormRange
     article_range: tuple[float, float]
 
 
@@ -178,14 +182,14 @@ def softmax(logits: np.ndarray) -> FloatArray:
     return exp / exp.sum(axis=-1, keepdims=True)
 
 
-def read(scores: Mapping[str, float], *, quality_verdict: str | None, model_id: str) -> Reading:
+def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: bool) -> Reading:
     """Read nine scores by the article's rules.
 
     Args:
         scores: One score per label of `EMOTIONS`, summing to 1.
         quality_verdict: `good`, `fair` or `poor` (`quality.Quality.verdict`);
             None where the audio was not assessed, and the band then stands by itself.
-        model_id: The model that answered; `compact`, alone or with a version, limits the claim.
+        built_in: Whether the built-in model answered, which limits the claim.
 
     Raises:
         ValueError: Labels are missing or unknown, a score is not finite, or the sum is not 1.
@@ -209,12 +213,11 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, model_id: 
     positive = p[p > 0]
     entropy_bits = max(0.0, float(-(positive * np.log2(positive)).sum()))
     margin = confidence - second
-    compact = re.split(r"[^a-z0-9]", model_id.lower())[0] == "compact"
 
     caveats = []
     if quality_verdict in ("fair", "poor"):
         caveats.append(f"quality_{quality_verdict}")
-    if compact:
+    if built_in:
         caveats.append("compact_model")
     if shape == "flat":
         caveats.append("flat_distribution")
@@ -232,12 +235,12 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, model_id: 
         margin=margin,
         entropy_bits=entropy_bits,
         entropy_normalised=min(1.0, entropy_bits / math.log2(len(EMOTIONS))),
-        advice=_advice(ranked[0], band, quality_verdict, compact),
+        advice=_advice(ranked[0], band, quality_verdict, built_in),
         caveats=tuple(caveats),
     )
 
 
-def _band(confidence: float) -> str:
+def _band(confidence: float) -> Band:
     """Band of a confidence: 0.85 is medium, 0.70 medium, 0.50 low."""
     if confidence > HIGH_ABOVE + TOLERANCE:
         return "high"
@@ -248,7 +251,7 @@ def _band(confidence: float) -> str:
     return "unreliable"
 
 
-def _shape(falling: FloatArray) -> str:
+def _shape(falling: FloatArray) -> Shape:
     """Shape of the scores, given by falling value.
 
     The three named shapes exclude each other: a leader over 0.7 leaves no room for two over 0.3,
@@ -273,7 +276,7 @@ def _mixture(shape: str, leader: str, beside: tuple[str, ...], scores: Mapping[s
     return "dissatisfaction_under_calm" if strong else "with"
 
 
-def _advice(leader: str, band: str, quality_verdict: str | None, compact: bool) -> str:
+def _advice(leader: str, band: str, quality_verdict: str | None, built_in: bool) -> str:
     """What to do with the result; the weakest of band, recording and model decides."""
     if band == "unreliable":
         return "record_again"
@@ -287,7 +290,7 @@ def _advice(leader: str, band: str, quality_verdict: str | None, compact: bool) 
         return "check_audio"
     if band == "medium" or quality_verdict == "fair":
         return "check_context"
-    return "confirm_with_large_model" if compact else "use"
+    return "confirm_with_large_model" if built_in else "use"
 
 
 def embedding_norm_verdict(
@@ -306,7 +309,7 @@ def embedding_norm_verdict(
         article_range: The article's range.
     """
 
-    def verdict(bounds: tuple[float, float] | None) -> str:
+    def verdict(bounds: tuple[float, float] | None) -> NormRange:
         if bounds is None or not math.isfinite(norm):
             return "unknown"
         if norm < bounds[0] - TOLERANCE:

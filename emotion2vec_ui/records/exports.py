@@ -1,12 +1,92 @@
-"""A result's segments as files of other programs: CSV, SubRip, WebVTT, Praat, Audacity."""
+"""A result as files of other programs: CSV, SubRip, WebVTT, Praat, Audacity, zip."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
+from emotion2vec_ui import texts
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.reading.timeline import Segment
+from emotion2vec_ui.records import store
+from emotion2vec_ui.records.report import Report
+
+PARTS = ("segments", "sentences")
+"""What a file over time may hold: stretches of one emotion, or of speech recognised by itself."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A text format.
+
+    Attributes:
+        media_type: for HTTP.
+        render: the report's stretches and the word of each emotion in, the file's content out.
+    """
+
+    media_type: str
+    render: Callable[[Report, Sequence[Segment], Mapping[str, str]], str]
+
+
+def formats() -> dict[str, Format]:
+    """The text formats by the ending of their files."""
+    return {
+        "csv": Format("text/csv; charset=utf-8", _csv),
+        "srt": Format("application/x-subrip; charset=utf-8", lambda _, s, names: to_srt(s, names)),
+        "vtt": Format("text/vtt; charset=utf-8", lambda _, s, names: to_vtt(s, names)),
+        "TextGrid": Format("text/plain; charset=utf-8", _textgrid),
+        "txt": Format("text/plain; charset=utf-8", lambda _, s, names: to_audacity(s, names)),
+    }
+
+
+def export(report: Report, kind: str, *, lang: str, part: str = "segments") -> str:
+    """The report in one of `formats`.
+
+    Args:
+        report: of either granularity; an utterance is one stretch as long as the recording.
+        kind: a key of `formats`.
+        lang: of the emotions' words; CSV, which programs read, has the keys.
+        part: one of `PARTS`.
+    """
+    names = {one: texts.text(f"emotion.{one}", lang) for one in EMOTIONS}
+    return formats()[kind].render(report, stretches(report, part), names)
+
+
+def stretches(report: Report, part: str = "segments") -> tuple[Segment, ...]:
+    """The stretches of a report: its segments or its sentences; an utterance is one."""
+    if part == "sentences":
+        return tuple(
+            Segment(one.emotion, one.start_s, one.end_s, one.confidence)
+            for one in report.utterances
+        )
+    if report.granularity == "frame" or report.source is None:
+        return report.segments
+    return (Segment(report.emotion, 0.0, report.source.duration_s, report.confidence),)
+
+
+def write_zip(folder: Path, target: BinaryIO) -> None:
+    """Writes every file of a result into a zip archive."""
+    # Audio and embeddings barely shrink; storing them keeps the download of an hour quick.
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, _ in store.files_in(folder):
+            archive.write(folder / name, f"{folder.name}/{name}")
+
+
+def _csv(report: Report, parts: Sequence[Segment], names: Mapping[str, str]) -> str:
+    if report.granularity == "frame":
+        return to_csv(parts)
+    rows = [f"{emotion},{score}" for emotion, score in report.nine_scores.items()]
+    return "\r\n".join(["emotion,score", *rows, ""])
+
+
+def _textgrid(report: Report, parts: Sequence[Segment], names: Mapping[str, str]) -> str:
+    duration_s = None if report.source is None else report.source.duration_s
+    return to_textgrid(parts, names, duration_s=duration_s)
 
 
 def to_csv(parts: Sequence[Segment]) -> str:

@@ -1,4 +1,4 @@
-"""Past results: an SQLite index over the result folders, searched, compared and exported.
+"""Past results: an SQLite index over the result folders, searched and exported.
 
 The folders are the truth; the index only makes them quick to search, and can be thrown away at any
 time. Every question first brings it in step: the names of the folders, and now and then their
@@ -20,16 +20,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
-from emotion2vec_ui.errors import BadField, ResultNotFound
+from emotion2vec_ui.errors import ResultNotFound
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.reading import scoring
-from emotion2vec_ui.records import store as results
+from emotion2vec_ui.records import store
+from emotion2vec_ui.records.filters import SORTS, Filters, storable, where_clause
+from emotion2vec_ui.records.report import Report, Unreadable, parse
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +35,6 @@ INDEX_NAME = ".index.sqlite"
 
 INDEX_VERSION = 1
 """Kept in the file as user_version; any other number there has the index built anew."""
-
-BANDS = ("high", "medium", "low", "unreliable")
-QUALITIES = ("good", "fair", "poor")
-NONE = "none"
-"""Stands for "not known" among quality verdicts: results of the first WebUI have none."""
 
 SETTLED_S = 3.0
 """A folder list is taken as unchanged when its time stamp is, and is older than this: two changes
@@ -53,9 +46,6 @@ a person with an editor changes one."""
 
 LOCK_WAIT_S = 60.0
 """How long to wait while another process builds the index."""
-
-MAX_LIMIT = 1000
-MIN_COMPARED, MAX_COMPARED = 2, 8
 
 _COLUMNS = (
     "folder TEXT PRIMARY KEY",
@@ -78,16 +68,6 @@ _COLUMNS = (
 )
 _NAMES = tuple(column.split()[0] for column in _COLUMNS)
 
-# `number` is the folder's suffix: _2 comes before _10.
-SORTS = {
-    "newest": "timestamp DESC, number DESC",
-    "oldest": "timestamp, number",
-    "confidence": "confidence DESC, timestamp DESC, number DESC",
-    "confidence_low": "confidence, timestamp DESC, number DESC",
-    "name": "name_folded, timestamp DESC, number DESC",
-    "duration": "duration_s DESC, timestamp DESC, number DESC",
-}
-
 
 @dataclass(frozen=True)
 class Row:
@@ -109,49 +89,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Filters:
-    """What to find. Within a field any of its values fits; the fields must all fit.
-
-    Attributes:
-        emotion: keys of `EMOTIONS`.
-        band: of `BANDS`.
-        quality: "good", "fair", "poor", or "none" where the recording was not judged.
-        model: ids.
-        text: part of the file name, in any case.
-        date_from, date_to: "YYYY-MM-DD", both included.
-        sort: a key of `SORTS`.
-        limit, offset: the page; at most `MAX_LIMIT` rows.
-    """
-
-    emotion: tuple[str, ...] = ()
-    band: tuple[str, ...] = ()
-    quality: tuple[str, ...] = ()
-    model: tuple[str, ...] = ()
-    text: str = ""
-    date_from: str = ""
-    date_to: str = ""
-    sort: str = "newest"
-    limit: int = 50
-    offset: int = 0
-
-    def __post_init__(self) -> None:
-        for field, allowed in (
-            ("emotion", EMOTIONS),
-            ("band", BANDS),
-            ("quality", (*QUALITIES, NONE)),
-        ):
-            for value in getattr(self, field):
-                _check(field, value, allowed)
-        _check("sort", self.sort, tuple(SORTS))
-        for field in ("date_from", "date_to"):
-            _check_date(field, getattr(self, field))
-        if not 1 <= self.limit <= MAX_LIMIT:
-            raise BadField(field="limit", value=str(self.limit), allowed=f"1-{MAX_LIMIT}")
-        if not 0 <= self.offset < 2**31:
-            raise BadField(field="offset", value=str(self.offset), allowed="0-")
-
-
-@dataclass(frozen=True)
 class Page:
     """Some of the rows found.
 
@@ -164,54 +101,6 @@ class Page:
     rows: list[Row]
     total: int
     damaged: int
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One result in a comparison.
-
-    Attributes:
-        row: as in the index.
-        report: the content of result.json.
-        scores: the nine, of the whole recording.
-        differences: the same less those of the first result.
-    """
-
-    row: Row
-    report: dict[str, Any]
-    scores: dict[str, float]
-    differences: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Results side by side; the first is what the others are compared with.
-
-    Attributes:
-        results: in the order asked for.
-        distances: total variation between the first's scores and each: 0 (equal) to 1 (disjoint).
-        similarity: cosine of the embeddings, one row and column per result; None where one of the
-            two has none, or they come from different models.
-        caveats: "models_differ" (scores and embeddings of two models are not on one scale),
-            "qualities_differ", "same_recording", "granularities_differ".
-    """
-
-    results: list[Compared]
-    distances: list[float]
-    similarity: list[list[float | None]]
-    caveats: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; whole reports stay behind their own address."""
-        return {
-            "results": [
-                row_dict(one.row)
-                | {"scores": one.scores, "differences": one.differences, "distance": distance}
-                for one, distance in zip(self.results, self.distances, strict=True)
-            ],
-            "similarity": self.similarity,
-            "caveats": self.caveats,
-        }
 
 
 T = TypeVar("T")
@@ -235,10 +124,10 @@ class History:
     def search(self, filters: Filters | None = None) -> Page:
         """The rows that fit, one page of them."""
         filters = filters or Filters()
-        where, values = _where(filters)
+        condition, values = where_clause(filters)
         # Every word of this text is from this module; what users send is bound.
         query = (
-            f"SELECT {', '.join(_NAMES)} FROM results WHERE {where} "
+            f"SELECT {', '.join(_NAMES)} FROM results WHERE {condition} "
             f"ORDER BY {SORTS[filters.sort]} LIMIT ? OFFSET ?"
         )
 
@@ -246,7 +135,9 @@ class History:
             rows = [
                 _row(one) for one in db.execute(query, [*values, filters.limit, filters.offset])
             ]
-            total = db.execute(f"SELECT count(*) FROM results WHERE {where}", values).fetchone()[0]
+            total = db.execute(
+                f"SELECT count(*) FROM results WHERE {condition}", values
+            ).fetchone()[0]
             damaged = db.execute("SELECT count(*) FROM results WHERE damaged").fetchone()[0]
             return Page(rows, total, damaged)
 
@@ -257,18 +148,17 @@ class History:
         query = "SELECT DISTINCT model FROM results WHERE model IS NOT NULL ORDER BY model"
         return self._in_step(lambda db: [one[0] for one in db.execute(query)])
 
-    def get(self, folder: str) -> dict[str, Any]:
-        """The report in a folder, with an utterance's fields at least.
+    def get(self, folder: str) -> Report:
+        """The report in a folder.
 
         Raises:
             ResultNotFound: no such result, or its result.json cannot be used.
         """
         path = self.path(folder)
         try:
-            report = _read(path)
-        except _Damaged:
-            raise ResultNotFound(name=f"{folder}/{results.RESULT_NAME}") from None
-        return report
+            return parse((path / store.RESULT_NAME).read_bytes())
+        except (OSError, Unreadable):
+            raise ResultNotFound(name=f"{folder}/{store.RESULT_NAME}") from None
 
     def path(self, folder: str) -> Path:
         """The folder itself.
@@ -276,40 +166,7 @@ class History:
         Raises:
             ResultNotFound: there is none, or the name is not one of a result.
         """
-        path = self.outputs / folder
-        # The name is matched, never resolved: no "..", no link, nothing else in outputs.
-        if not results.RESULT_FOLDER.fullmatch(folder) or path.is_symlink() or not path.is_dir():
-            raise ResultNotFound(name=folder[:200])
-        return path
-
-    def compare(self, folders: Sequence[str]) -> Comparison:
-        """Several results side by side.
-
-        Raises:
-            BadField: fewer than 2 or more than 8 different folders.
-            ResultNotFound: one of them is not there.
-        """
-        names = list(dict.fromkeys(folders))
-        if not MIN_COMPARED <= len(names) <= MAX_COMPARED:
-            allowed = f"{MIN_COMPARED}-{MAX_COMPARED} different results"
-            raise BadField(field="folder", value=str(len(names)), allowed=allowed)
-        reports = [self.get(name) for name in names]
-        rows = [_describe(name, one) for name, one in zip(names, reports, strict=True)]
-        first = rows[0].scores
-        compared = [
-            Compared(
-                row,
-                report,
-                row.scores,
-                {key: round(row.scores[key] - first[key], 6) for key in first},
-            )
-            for row, report in zip(rows, reports, strict=True)
-        ]
-        distances = [
-            round(sum(abs(value) for value in one.differences.values()) / 2, 6) for one in compared
-        ]
-        vectors = [_embedding(self.outputs / name) for name in names]
-        return Comparison(compared, distances, _similarity(rows, vectors), _caveats(rows))
+        return store.find(self.outputs, folder)
 
     # --- changes ---
 
@@ -321,12 +178,12 @@ class History:
         """
         names = list(dict.fromkeys(folders))
         for name in names:
-            if not results.RESULT_FOLDER.fullmatch(name):
+            if not store.is_result_name(name):
                 raise ResultNotFound(name=name[:200])
         removed = []
         for name in names:
             with contextlib.suppress(ResultNotFound, FileNotFoundError):
-                results.discard(self.path(name))
+                store.discard(self.path(name))
                 removed.append(name)
         return removed
 
@@ -355,9 +212,10 @@ class History:
             bom: begin with a byte order mark, without which Excel reads Chinese as Latin-1.
         """
         filters = filters or Filters()
-        where, values = _where(filters)
+        condition, values = where_clause(filters)
         query = (
-            f"SELECT {', '.join(_NAMES)} FROM results WHERE {where} ORDER BY {SORTS[filters.sort]}"
+            f"SELECT {', '.join(_NAMES)} FROM results WHERE {condition} "
+            f"ORDER BY {SORTS[filters.sort]}"
         )
         # Fetched at once: a reader as slow as a download must not hold the index.
         found = self._in_step(lambda db: db.execute(query, values).fetchall())
@@ -415,11 +273,6 @@ class History:
             (self.outputs / f"{INDEX_NAME}{suffix}").unlink(missing_ok=True)
 
 
-def row_dict(row: Row) -> dict[str, Any]:
-    """A row as plain data."""
-    return {field.name: getattr(row, field.name) for field in fields(Row)}
-
-
 # --- the file -------------------------------------------------------------------------------------
 
 
@@ -471,7 +324,7 @@ def _synchronise(db: sqlite3.Connection, outputs: Path, *, times: bool) -> None:
         # Looking happens inside the transaction: what another process looked at earlier can then
         # never overwrite what this one saw later.
         looked_ns, mtime_ns = time.time_ns(), _mtime_ns(outputs)
-        found = {entry.name: entry for entry in _result_folders(outputs)}
+        found = {entry.name: entry for entry in store.result_folders(outputs)}
         known = dict(db.execute("SELECT folder, mtime_ns FROM results"))
         gone = [(name,) for name in known.keys() - found.keys()]
         db.executemany("DELETE FROM results WHERE folder = ?", gone)
@@ -508,31 +361,16 @@ def _mtime_ns(path: Path) -> int:
         return 0
 
 
-def _result_folders(outputs: Path) -> Iterator[os.DirEntry[str]]:
-    try:
-        entries = os.scandir(outputs)
-    except FileNotFoundError:
-        return
-    with entries:
-        for entry in entries:
-            if results.RESULT_FOLDER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                yield entry
-
-
 # --- one folder -> one row ------------------------------------------------------------------------
-
-
-class _Damaged(Exception):
-    """A result.json that is missing, is no JSON, or lacks what every result has."""
 
 
 def _values(name: str, mtime_ns: int, path: Path) -> list[Any]:
     """The columns of one folder; a damaged one has only its name."""
     values: dict[str, Any] = dict.fromkeys(_NAMES)
     values |= {"folder": name, "mtime_ns": mtime_ns, "damaged": 1}
-    with contextlib.suppress(_Damaged):
-        row = _describe(name, _read(path))
-        values |= row_dict(row) | {
+    with contextlib.suppress(OSError, Unreadable):
+        row = row_of(name, parse((path / store.RESULT_NAME).read_bytes()))
+        values |= vars(row) | {
             "damaged": 0,
             "number": int((name.split("_")[3:] or ["1"])[0]),
             "name_folded": row.name.casefold(),
@@ -541,80 +379,24 @@ def _values(name: str, mtime_ns: int, path: Path) -> list[Any]:
     return list(values.values())
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The report in a folder.
-
-    Raises:
-        _Damaged: it cannot be used.
-    """
-    try:
-        text = (path / results.RESULT_NAME).read_bytes()
-        report = json.loads(text, parse_constant=_refuse)
-        _describe(path.name, report)
-    except (OSError, ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
-        raise _Damaged(path.name) from error
-    return dict(report)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _describe(name: str, report: Mapping[str, Any]) -> Row:
-    """The row of a report; raises what reading an unfit one raises."""
-    source = report.get("source") or {}
-    emotion, confidence = report["emotion"], float(report["confidence"])
-    granularity, timestamp = report["granularity"], report["timestamp"]
-    if emotion not in EMOTIONS or not 0 <= confidence <= 1:
-        raise ValueError("not a result")
-    if granularity not in ("utterance", "frame"):
-        raise ValueError("not a granularity")
-    if not _is_time(timestamp, "%Y-%m-%d %H:%M:%S"):
-        raise ValueError("not a time")
-    scores = utterance_scores(report)
-    band = (report.get("reliability") or {}).get("band")
-    quality = (report.get("quality") or {}).get("verdict")
-    duration_s = source.get("duration_s")
+def row_of(name: str, report: Report) -> Row:
+    """A report as the index knows it."""
+    source, scores = report.source, report.nine_scores
     return Row(
         folder=name,
-        timestamp=timestamp,
-        name=_text(source.get("name")) or "",
-        sha256=_text(source.get("sha256")),
-        duration_s=None if duration_s is None else float(duration_s),
-        emotion=emotion,
-        confidence=confidence,
-        # Results of the first WebUI have no band; it follows from the confidence alone.
-        band=band if band in BANDS else _band(scores),
-        quality=quality if quality in QUALITIES else None,
-        granularity=granularity,
-        model=_text((report.get("model") or {}).get("id")),
-        has_embedding=report.get("embedding") is not None,
-        scores=scores,
+        timestamp=report.timestamp,
+        name="" if source is None else storable(source.name),
+        sha256=None if source is None else source.sha256,
+        duration_s=None if source is None else source.duration_s,
+        emotion=report.emotion,
+        confidence=report.confidence,
+        band=report.reliability.band,
+        quality=None if report.quality is None else report.quality.verdict,
+        granularity=report.granularity,
+        model=None if report.model is None else storable(report.model.id),
+        has_embedding=report.embedding is not None,
+        scores={emotion: scores[emotion] for emotion in EMOTIONS},
     )
-
-
-def _band(scores: Mapping[str, float]) -> str:
-    return scoring.read(scores, quality_verdict=None, model_id="").band
-
-
-def _text(value: Any) -> str | None:
-    """As text that can be stored: half of a surrogate pair cannot."""
-    return None if value is None else str(value).encode("utf-8", "replace").decode()
-
-
-def utterance_scores(report: Mapping[str, Any]) -> dict[str, float]:
-    """The nine scores of the whole recording, in either granularity.
-
-    The first WebUI wrote no utterance scores beside its frames; their mean stands in.
-    """
-    scores = report.get("utterance_scores", report["scores"])
-    if isinstance(scores, list):
-        mean = np.asarray(scores, np.float64).mean(axis=0)
-        scores = dict(zip(report.get("labels", EMOTIONS), mean.tolist(), strict=True))
-    nine = {emotion: float(scores[emotion]) for emotion in EMOTIONS}
-    if not np.isfinite(list(nine.values())).all():
-        raise ValueError("scores are not finite")
-    return nine
 
 
 def _row(raw: Sequence[Any]) -> Row:
@@ -622,92 +404,6 @@ def _row(raw: Sequence[Any]) -> Row:
     values["has_embedding"] = bool(values["has_embedding"])
     values["scores"] = dict(zip(EMOTIONS, json.loads(values["scores"]), strict=True))
     return Row(**{field.name: values[field.name] for field in fields(Row)})
-
-
-# --- filters --------------------------------------------------------------------------------------
-
-
-def _where(filters: Filters) -> tuple[str, list[Any]]:
-    """The condition with a `?` for each value, and the values."""
-    terms, values = ["NOT damaged"], []
-    for column in ("emotion", "band", "quality", "model"):
-        wanted = list(getattr(filters, column))
-        if wanted:
-            marks = ", ".join("?" * len(wanted))
-            # A column that knows nothing (NULL) is found under its own word.
-            terms.append(f"ifnull({column}, '{NONE}') IN ({marks})")
-            values += wanted
-    if filters.text:
-        # instr, not LIKE: % and _ are ordinary letters of file names.
-        terms.append("instr(name_folded, ?) > 0")
-        values.append((_text(filters.text) or "").casefold())
-    if filters.date_from:
-        terms.append("timestamp >= ?")
-        values.append(filters.date_from)
-    if filters.date_to:
-        terms.append("timestamp <= ?")
-        values.append(f"{filters.date_to} 23:59:59")
-    return " AND ".join(terms), values
-
-
-def _check(field: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise BadField(field=field, value=repr(value)[:100], allowed=", ".join(allowed))
-
-
-def _check_date(field: str, value: str) -> None:
-    if value and not _is_time(value, "%Y-%m-%d"):
-        raise BadField(field=field, value=repr(value)[:100], allowed="YYYY-MM-DD")
-
-
-def _is_time(value: str, form: str) -> bool:
-    """Whether `value` is written just so: strptime alone takes "2026-1-4", which sorts wrongly."""
-    try:
-        return datetime.strptime(value, form).strftime(form) == value
-    except ValueError:
-        return False
-
-
-# --- comparison -----------------------------------------------------------------------------------
-
-
-def _embedding(path: Path) -> np.ndarray | None:
-    """The utterance embedding, float64 (dim,): of frames, their mean; None where there is none."""
-    try:
-        vector = np.load(path / results.EMBEDDING_NAME, allow_pickle=False).astype(np.float64)
-    except (OSError, ValueError, EOFError):
-        return None
-    if vector.ndim == 2 and len(vector):
-        vector = vector.mean(axis=0)
-    return vector if vector.ndim == 1 and np.linalg.norm(vector) > 0 else None
-
-
-def _similarity(
-    rows: Sequence[Row], vectors: Sequence[np.ndarray | None]
-) -> list[list[float | None]]:
-    def cosine(i: int, j: int) -> float | None:
-        a, b = vectors[i], vectors[j]
-        if a is None or b is None or rows[i].model != rows[j].model or a.shape != b.shape:
-            return None
-        return round(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))), 6)
-
-    return [[cosine(i, j) for j in range(len(rows))] for i in range(len(rows))]
-
-
-def _caveats(rows: Sequence[Row]) -> list[str]:
-    def distinct(values: Iterator[Any]) -> int:
-        return len(set(values))
-
-    found = []
-    if distinct(row.model for row in rows) > 1:
-        found.append("models_differ")
-    if distinct(row.quality for row in rows) > 1:
-        found.append("qualities_differ")
-    if distinct(row.granularity for row in rows) > 1:
-        found.append("granularities_differ")
-    if rows[0].sha256 and distinct(row.sha256 for row in rows) == 1:
-        found.append("same_recording")
-    return found
 
 
 # --- CSV ------------------------------------------------------------------------------------------

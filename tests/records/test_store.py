@@ -15,16 +15,28 @@ import pytest
 import soundfile
 
 from emotion2vec_ui.errors import DiskFull, OutputError
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.records import store as results
+from emotion2vec_ui.records.report import parse
 from tests.conftest import ROOT
 from tests.media import speechlike
 
-REPORT = {"emotion": "happy", "scores": {"happy": 1.0}, "timestamp": "2026-01-04 22:30:00"}
+REPORT = parse(
+    json.dumps(
+        {
+            "emotion": "happy",
+            "confidence": 1.0,
+            "scores": {one: float(one == "happy") for one in EMOTIONS},
+            "granularity": "utterance",
+            "timestamp": "2026-01-04 22:30:00",
+        }
+    ).encode()
+)
 FILES = {"result.json", "processed_audio.wav", "embedding.npy"}
 
 
 def save(outputs: Path) -> Path:
-    return results.save(outputs, REPORT, speechlike(0.5), np.arange(1024, dtype=np.float32))
+    return results.save(outputs, REPORT, speechlike(0.5), np.arange(1024, dtype=np.float32)).folder
 
 
 def folders(outputs: Path) -> list[Path]:
@@ -33,7 +45,7 @@ def folders(outputs: Path) -> list[Path]:
 
 def assert_complete(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
-    assert json.loads((folder / "result.json").read_text("utf-8")) == REPORT
+    assert parse((folder / "result.json").read_bytes()) == REPORT
     embedding = np.load(folder / "embedding.npy", allow_pickle=False)
     np.testing.assert_array_equal(embedding, np.arange(1024))
     assert embedding.dtype == np.float32 and embedding.flags.c_contiguous
@@ -152,7 +164,7 @@ def test_above_the_bound_the_oldest_go_first(tmp_path):
 
 def test_the_wav_is_the_nearest_16_bit_rendering(tmp_path):
     samples = np.array([0.0, 0.5, -0.5, 1.0, -1.0, 1.5, 0.25 / 32768] * 100, np.float32)
-    folder = results.save(tmp_path, REPORT, samples, None)
+    folder = results.save(tmp_path, REPORT, samples, None).folder
     heard, _ = soundfile.read(folder / "processed_audio.wav", dtype="int16")
     assert heard[:7].tolist() == [0, 16384, -16384, 32767, -32768, 32767, 0]
     assert {path.name for path in folder.iterdir()} == FILES - {"embedding.npy"}

@@ -1,0 +1,150 @@
+"""What a prediction means: the report of one recognition, in codes and figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emotion2vec_ui.audio.load import Clip
+from emotion2vec_ui.frames import FRAMES_PER_S
+from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.reading import scoring, timeline
+from emotion2vec_ui.records import report as records
+from emotion2vec_ui.records.report import Embedding, Model, Report, ReportWarning, Timing, Utterance
+from emotion2vec_ui.records.store import EMBEDDING_NAME
+
+if TYPE_CHECKING:
+    from emotion2vec_ui.models.engine import Prediction
+    from emotion2vec_ui.models.loader import Loaded
+
+CURVE_COLUMNS = 300
+"""Columns of the picture over time: what a phone has pixels for; an hour is as small as 6 s."""
+
+
+def describe(
+    clip: Clip,
+    loaded: Loaded,
+    prediction: Prediction,
+    timing: Timing,
+    *,
+    with_embedding: bool,
+    utterances: tuple[Utterance, ...] = (),
+) -> Report:
+    """The report of one recognition: every figure that any front end shows, no sentence yet.
+
+    Args:
+        clip: what the model heard.
+        loaded: the model.
+        prediction: what it said; with frame logits for frame granularity.
+        timing: of the steps so far.
+        with_embedding: whether embedding.npy is kept.
+        utterances: the stretches of speech, each recognised by itself.
+    """
+    scores = named_scores(prediction)
+    reading = scoring.read(scores, quality_verdict=clip.quality.verdict, built_in=loaded.is_compact)
+    advice_code = reading.advice
+    if reading.band in ("low", "unreliable") and len({one.emotion for one in utterances}) > 1:
+        # One label cannot fit several sentences; the sentences have their own.
+        advice_code = "read_the_parts"
+    report = Report(
+        emotion=reading.emotion,
+        confidence=round(reading.confidence, records.DECIMALS),
+        scores=_rounded(scores),
+        granularity="utterance",
+        timestamp=records.now_text(),
+        source=clip.source,
+        model=model_facts(loaded),
+        reliability=records.reliability(reading, advice_code),
+        distribution=records.distribution(reading, scores),
+        quality=clip.quality,
+        timing=timing,
+        embedding=_embedding(loaded, prediction) if with_embedding else None,
+        warnings=_warnings(clip, reading),
+    )
+    return _over_time(report, prediction.frame_logits, utterances)
+
+
+def _over_time(
+    report: Report, frame_logits: np.ndarray | None, utterances: tuple[Utterance, ...]
+) -> Report:
+    """The report with what frame granularity adds; itself where there are no frames."""
+    if frame_logits is None:
+        return report
+    frame_scores = scoring.softmax(frame_logits)
+    return replace(
+        report,
+        granularity="frame",
+        scores=np.round(frame_scores, records.DECIMALS).tolist(),
+        labels=EMOTIONS,
+        frame_rate=FRAMES_PER_S,
+        utterance_scores=report.nine_scores,
+        weighted=scoring.weighted_frames(frame_scores),
+        segments=timeline.segments(frame_logits),
+        utterances=utterances,
+        curve=timeline.curve(frame_logits, CURVE_COLUMNS),
+    )
+
+
+def describe_utterance(prediction: Prediction, start_s: float, end_s: float) -> Utterance:
+    """One stretch of speech recognised by itself."""
+    scores = named_scores(prediction)
+    reading = scoring.read(scores, quality_verdict=None, built_in=False)
+    return Utterance(
+        emotion=reading.emotion,
+        start_s=round(start_s, 3),
+        end_s=round(end_s, 3),
+        confidence=round(reading.confidence, records.DECIMALS),
+        band=reading.band,
+        scores=_rounded(scores),
+    )
+
+
+def named_scores(prediction: Prediction) -> dict[str, float]:
+    """The nine scores by name, in the contract's order."""
+    by_name = dict(zip(prediction.labels, prediction.scores.tolist(), strict=True))
+    return {emotion: by_name[emotion] for emotion in EMOTIONS}
+
+
+def model_facts(loaded: Loaded) -> Model:
+    """What every answer says of the model that gave it."""
+    return Model(
+        id=loaded.id,
+        origin=loaded.origin,
+        revision=loaded.revision,
+        weights_sha256=loaded.weights_sha256,
+        device=loaded.device,
+        precision=loaded.precision,
+    )
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {emotion: round(score, records.DECIMALS) for emotion, score in scores.items()}
+
+
+def _embedding(loaded: Loaded, prediction: Prediction) -> Embedding:
+    features = prediction.frame_features
+    norm = scoring.embedding_norm_verdict(
+        float(np.linalg.norm(prediction.embedding)), loaded.embedding_norm
+    )
+    return Embedding(
+        file=EMBEDDING_NAME,
+        shape=prediction.embedding.shape if features is None else features.shape,
+        dtype="float32",
+        norm=round(norm.norm, records.DECIMALS),
+        norm_verdict=norm.verdict,
+        norm_range=norm.model_range,
+        article_range=norm.article_range,
+        article_verdict=norm.article_verdict,
+    )
+
+
+def _warnings(clip: Clip, reading: scoring.Reading) -> tuple[ReportWarning, ...]:
+    """What limits this result, most of it about the recording."""
+    codes = list(clip.quality.warnings)
+    if clip.truncated:
+        codes.append("truncated")
+    # A poor or fair quality has its reasons in the list already.
+    codes += [code for code in reading.caveats if not code.startswith("quality_")]
+    return tuple(ReportWarning(code) for code in codes)
