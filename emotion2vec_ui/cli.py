@@ -19,8 +19,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emotion2vec_ui import __version__, logs, texts
 from emotion2vec_ui.errors import EmotionError
@@ -32,6 +33,11 @@ from emotion2vec_ui.settings import (
     from_namespace,
     prepare_torch,
 )
+
+if TYPE_CHECKING:
+    from emotion2vec_ui.audio.damage import Condition
+    from emotion2vec_ui.pipeline.robustness import RobustnessTest
+    from emotion2vec_ui.records.report import Report
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +186,8 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises each file; one that fails does not stop the others."""
+    from emotion2vec_ui.records.report import to_dict
+
     logs.configure("text")
     lang = _language(settings)
     failed = 0
@@ -197,13 +205,14 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
                 failed += 1
                 _say(f"{path}: {_in_words(error, settings)}")
                 if options.json:
-                    _print_json({"file": str(path), "error": error.to_dict(lang)})
+                    _print_json({"error": error.to_dict(lang), "file": str(path)})
                 continue
+            folder = None if result.saved is None else result.saved.folder
             if options.json:
-                folder = None if result.folder is None else str(result.folder)
-                _print_json({"file": str(path), "output_dir": folder} | result.report)
+                where = {"file": str(path), "output_dir": None if folder is None else str(folder)}
+                _print_json(to_dict(result.report) | where)
             else:
-                print(_as_text(path, result.report, result.folder, lang))
+                print(_as_text(path, result.report, folder, lang))
     if len(options.files) > 1:
         _say(f"{len(options.files) - failed} ok, {failed} failed")
     return FAILED if failed else OK
@@ -213,11 +222,11 @@ def robustness(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises one file under noise and codecs, and says where the answer flips."""
     logs.configure("text")
     with _recogniser(settings) as recogniser:
-        report = recogniser.stress(options.file, seed=options.seed)
+        test = recogniser.robustness(options.file, seed=options.seed)
     if options.json:
-        _print_json(report)
+        _print_json(asdict(test))
     else:
-        print(_stress_as_text(report, _language(settings)))
+        print(_robustness_as_text(test, _language(settings)))
     return OK
 
 
@@ -282,52 +291,58 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def _stress_as_text(report: dict[str, Any], lang: str) -> str:
-    lines = [f"{report['source']['name']} [{report['model']['id']}], seed {report['seed']}"]
-    for outcome in report["outcomes"]:
-        code = outcome["condition"]["code"]
-        if outcome["error"]:
-            lines.append(f"  {code:<14} - {outcome['error']}")
+def _robustness_as_text(test: RobustnessTest, lang: str) -> str:
+    lines = [f"{test.source.name} [{test.model.id}], seed {test.seed}"]
+    for outcome in test.outcomes:
+        name = _condition(outcome.condition, lang)
+        if outcome.error:
+            lines.append(f"  {name:<22} - {outcome.error}")
             continue
-        name = texts.text(f"emotion.{outcome['emotion']}", lang)
-        flip = "  <- " + texts.text("robustness.flipped", lang) if outcome["flipped"] else ""
+        emotion = texts.text(f"emotion.{outcome.emotion}", lang)
+        flip = "  <- " + texts.text("robustness.flipped", lang) if outcome.flipped else ""
         lines.append(
-            f"  {code:<14} {outcome['confidence']:6.1%} {name:<10} {outcome['delta']:+7.1%}{flip}"
+            f"  {name:<22} {outcome.confidence:6.1%} {emotion:<10} {outcome.delta:+7.1%}{flip}"
         )
-    for kind, snr_db in report["flip_snr_db"].items():
+    for kind, snr_db in test.flip_snr_db.items():
         key = "robustness.holds" if snr_db is None else "robustness.flips_at"
         kind_name = texts.text(f"robustness.{kind}", lang)
         lines.append(texts.text(key, lang, kind=kind_name, snr_db=snr_db or 0.0))
-    rises = {kind: f"{100 * rise:+.1f}" for kind, rise in report["neutral_rise"].items()}
+    rises = {kind: f"{100 * rise:+.1f}" for kind, rise in test.neutral_rise.items()}
     lines.append(texts.text("robustness.neutral", lang, **rises))
     return "\n".join(lines)
 
 
-def _as_text(path: Path, report: dict[str, Any], folder: Path | None, lang: str) -> str:
-    scores = report.get("utterance_scores", report["scores"])
-    name = texts.text(f"emotion.{report['emotion']}", lang)
-    band = texts.text(f"band.{report['reliability']['band']}", lang)
+def _condition(condition: Condition, lang: str) -> str:
+    if condition.snr_db is None:
+        return texts.text(f"robustness.{condition.code}", lang)
+    kind = texts.Phrase(f"robustness.{condition.kind}.short")
+    return texts.text("robustness.noise", lang, kind=kind, snr_db=condition.snr_db)
+
+
+def _as_text(path: Path, report: Report, folder: Path | None, lang: str) -> str:
+    assert report.model is not None
+    name = texts.text(f"emotion.{report.emotion}", lang)
+    band = texts.text(f"band.{report.reliability.band}", lang)
     lines = [
-        f"{path}: {name} {report['confidence']:.1%} ({band}) [{report['model']['id']}]",
-        f"  {report['reliability']['advice']}",
+        f"{path}: {name} {report.confidence:.1%} ({band}) [{report.model.id}]",
+        f"  {report.reliability.advice}",
     ]
-    for emotion, score in sorted(scores.items(), key=lambda item: -item[1]):
+    for emotion, score in sorted(report.nine_scores.items(), key=lambda item: -item[1]):
         bar = "#" * round(score * BAR_CELLS)
         lines.append(f"  {emotion:<10} {score:6.1%} {bar}")
-    for segment in report.get("segments", []):
-        lines.append(
-            f"  {segment['start_s']:8.2f}-{segment['end_s']:.2f} s  {segment['emotion']} "
-            f"{segment['confidence']:.0%}"
-        )
-    lines += [f"  ! {warning['text']}" for warning in report["warnings"]]
-    lines += [f"  {line}" for line in report["log"]]
+    lines += [
+        f"  {one.start_s:8.2f}-{one.end_s:.2f} s  {one.emotion} {one.confidence:.0%}"
+        for one in report.segments
+    ]
+    lines += [f"  ! {warning.text}" for warning in report.warnings]
+    lines += [f"  {line}" for line in report.log]
     if folder is not None:
         lines.append(f"  -> {folder}")
     return "\n".join(lines)
 
 
 def _listen(settings: Settings) -> socket.socket | None:
-    """The listening socket; None, and why on standard error, when it cannot be had.
+    """The listening socket; without one None, and the reason on standard error.
 
     Bound before anything heavy is imported, so that a taken port is told at once.
     """
@@ -353,7 +368,7 @@ def _listen(settings: Settings) -> socket.socket | None:
 
 def _language(settings: Settings) -> str:
     locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-    return settings.lang or ("zh" if locale.lower().startswith("zh") else "en")
+    return settings.lang or texts.negotiate(locale.partition(".")[0].replace("_", "-"))
 
 
 def _in_words(error: EmotionError, settings: Settings) -> str:
