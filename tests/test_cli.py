@@ -51,6 +51,9 @@ def test_predict_json_is_one_object_a_line_and_nothing_else(recording, tmp_path)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line.get("emotion") is not None for line in lines] == [True, False, False, True]
     assert [line["error"]["code"] for line in lines[1:3]] == ["cannot_decode", "cannot_read"]
+    classic = ["emotion", "confidence", "scores", "granularity", "timestamp"]
+    assert list(lines[0])[:5] == classic and list(lines[0])[-2:] == ["file", "output_dir"]
+    assert lines[0]["file"] == str(recording) and lines[0]["output_dir"] is None
     assert done.returncode == 1
     assert "2 ok, 2 failed" in done.stderr and "notes.wav" in done.stderr
 
