@@ -149,8 +149,10 @@ def test_every_error_a_request_can_meet_is_in_the_guide():
 
 def test_every_route_is_in_the_guide(server: Server):
     paths = requests.get(f"{server.url}/openapi.json", timeout=10).json()["paths"]
-    text = (ROOT / "docs" / "api.md").read_text("utf-8").replace("<folder>", "{folder}")
-    assert {path for path in paths if path not in text} == set()
+    text = re.sub(r"<\w+>", "{}", (ROOT / "docs" / "api.md").read_text("utf-8"))
+    named = {path: re.sub(r"{\w+}", "{}", path) for path in paths}
+    # Exports are one address with several endings.
+    assert [path for path, name in named.items() if name.split(".")[0] not in text] == []
 
 
 def test_every_metric_is_in_the_guide(server: Server):
