@@ -27,7 +27,7 @@ from pathlib import Path
 
 from emotion2vec_ui.errors import EmotionError
 from emotion2vec_ui.models import files
-from emotion2vec_ui.models.files import SLIM_NAME
+from emotion2vec_ui.models.files import BUILT_IN_DIRECTORY, BUILT_IN_WEIGHTS_NAME, SLIM_NAME
 from emotion2vec_ui.settings import AUTO, COMPACT, ROOT_DIR, Settings, is_loopback
 from emotion2vec_ui.texts import Phrase, text
 
@@ -465,15 +465,15 @@ def port_holder(port: int) -> str | None:
 def _model(settings: Settings) -> Iterator[Finding]:
     try:
         location = files.resolve(settings)
-        if location is not None and location.path is not None:
-            facts = files.verify(location.path)
+        if location is not None and not location.is_built_in:
+            found = files.verify(location.path)
             slim = (location.path / SLIM_NAME).is_file()
             value = Phrase(
                 "doctor.model_here",
                 id=location.id,
                 path=location.path,
-                size_mb=facts.checkpoint_bytes / 1e6,
-                slim="model.slim.safetensors" if slim else "-",
+                size_mb=found.weights_bytes / 1e6,
+                slim=SLIM_NAME if slim else "-",
             )
             yield Finding("model", OK, value)
     except EmotionError as error:
@@ -486,8 +486,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
         key = "doctor.remedy.model_offline" if settings.offline else "doctor.remedy.model"
         yield Finding("model", verdict, Phrase("doctor.model_absent", id=wanted), Phrase(key))
     if settings.model in (AUTO, COMPACT):
-        # Not asked from compact.py: that imports torch.
-        weights = Path(__file__).parent / "models" / "built_in" / "model.safetensors"
+        weights = BUILT_IN_DIRECTORY / BUILT_IN_WEIGHTS_NAME
         if weights.is_file():
             size = f"{weights.stat().st_size / 1e6:.1f} MB"
             yield Finding("compact", OK, size)

@@ -49,9 +49,7 @@ class Job:
         self.samples = samples
         self.future: Future[engine.Prediction] = Future()
         self.inference_s = 0.0
-        self._collector = engine.Collector(
-            len(samples), loaded.labels, frames=frames, features=features
-        )
+        self._collector = engine.Collector(len(samples), frames=frames, features=features)
         self._windows = deque(engine.plan(len(samples), window_s))
         self._total = self._left = len(self._windows)
         self._on_progress = on_progress

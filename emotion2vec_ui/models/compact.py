@@ -31,6 +31,11 @@ from torch import Tensor, nn
 
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models.files import (
+    BUILT_IN_CARD_NAME,
+    BUILT_IN_DIRECTORY,
+    BUILT_IN_WEIGHTS_NAME,
+)
 
 N_FFT = 400  # 25 ms, Whisper's window; also the shortest clip (emotion2vec's receptive field)
 MEL_HOP = 160  # 10 ms, Whisper's hop
@@ -50,10 +55,7 @@ POSITION_PERIOD = 10_000.0  # Whisper's sinusoids
 MAX_PIECE_FRAMES = 512
 
 FORMAT = "emotion2vec_ui.compact/1"
-WEIGHTS_NAME = "model.safetensors"
-CARD_NAME = "card.json"
 SCALE_SUFFIX = ".scale"  # a stored int8 weight "x" has its per-row float32 scale in "x.scale"
-DIRECTORY = Path(__file__).parent / "built_in"
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ class Compact(nn.Module):
 
 
 def load(
-    directory: Path | None = None,
+    directory: Path = BUILT_IN_DIRECTORY,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -273,8 +275,7 @@ def load(
     """
     from safetensors import safe_open  # imported here: only loading needs it
 
-    directory = DIRECTORY if directory is None else Path(directory)
-    path = directory / WEIGHTS_NAME
+    path = directory / BUILT_IN_WEIGHTS_NAME
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such file. It belongs to this package; reinstall it, or make it anew "
@@ -293,7 +294,7 @@ def load(
     with torch.device("meta"):  # no memory and no random numbers for weights replaced at once
         model = Compact(Config(**json.loads(metadata["config"])))
     model.load_state_dict(dequantise(stored), assign=True)
-    card = directory / CARD_NAME
+    card = directory / BUILT_IN_CARD_NAME
     if card.is_file():
         model.card = json.loads(card.read_text(encoding="utf-8"))
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)

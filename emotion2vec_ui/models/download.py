@@ -1,15 +1,14 @@
-"""The hubs: what a model is called there, where their caches lie, and how its files get here.
+"""Downloads a model's files from ModelScope or Hugging Face.
 
-`modelscope_hub` (ModelScope's client) and `huggingface_hub` do the transfer, with their resuming
-of partial files. What they leave open is done here: only the files that inference needs, room on
-the disk before the first byte, one progress for all files, hashes for either hub, and errors that
+`modelscope_hub` (ModelScope's client) and `huggingface_hub` do the transfer. Added here: only the
+files that inference needs, a check of the free disk space before the first byte, one progress for
+all files, resuming after a restart from Hugging Face too, hashes for either hub, and errors that
 say what happened.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import threading
 import time
@@ -21,13 +20,23 @@ from typing import Any
 
 from emotion2vec_ui.errors import ModelDownloadError
 from emotion2vec_ui.hashing import sha256_of
+from emotion2vec_ui.models.files import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    MODELSCOPE_REVISION,
+    TOKENS_NAME,
+    hugging_face_id,
+    models_directory,
+    modelscope_id,
+    resolve,
+    verify,
+    wanted_id,
+)
+from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
-FILES = ("model.pt", "config.yaml", "configuration.json", "tokens.txt")
+FILES = (CHECKPOINT_NAME, CONFIG_NAME, "configuration.json", TOKENS_NAME)
 """What inference needs; the repositories also hold examples and pictures."""
-
-MODELSCOPE_REVISION = "master"
-"""Older revisions of plus_large carry a list of labels with five usable names."""
 
 SPARE_BYTES = 200_000_000
 """Left free on the disk, for everything else that runs."""
@@ -88,56 +97,34 @@ class _RemoteFile:
     sha256: str | None
 
 
-def modelscope_id(name: str) -> str:
-    """ModelScope's id for `name`, which may be without its owner, or Hugging Face's."""
-    owner, _, short = name.rpartition("/")
-    if owner in ("", "emotion2vec") and short.startswith("emotion2vec_"):
-        return f"iic/{short}"
-    return name
+def fetch(
+    settings: Settings,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """The wanted model's directory, verified; downloaded unless it is on this machine.
 
+    Args:
+        settings: which model, which hub, and whether the hub's cache may be used.
+        on_progress: see `download`.
 
-def hugging_face_id(name: str) -> str:
-    """Hugging Face's id for `name`, which may be ModelScope's."""
-    owner, _, short = modelscope_id(name).rpartition("/")
-    return f"emotion2vec/{short}" if owner == "iic" else name
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form `owner/name` of both hubs, and is not a path."""
-    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
-
-
-def cached_directories(model: str) -> list[Path]:
-    """Where the hubs' clients, old and new, keep `model`: directories that exist, newest first.
-
-    The places are written down here instead of asked from the clients, for importing those takes
-    longer than all the rest of `doctor`.
+    Raises:
+        ModelDownloadError: it is not here and cannot be downloaded.
+        ModelFilesError: the files are here, and they are not those of a complete model.
     """
-    owner, _, name = modelscope_id(model).rpartition("/")
-    home = Path.home()
-    bases = [Path(os.environ.get("MODELSCOPE_CACHE") or home / ".cache" / "modelscope")]
-    bases.append(bases[0] / "hub")
-    found: list[Path] = []
-    for base in bases:
-        snapshots = base / "models" / f"{owner}--{name}" / "snapshots"
-        found += [snapshots / MODELSCOPE_REVISION, *_by_age(snapshots)]
-        found += [base / "models" / owner / name, base / owner / name]
-    hf_home = Path(os.environ.get("HF_HOME") or _xdg_cache() / "huggingface")
-    hf_cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home / "hub")
-    hf_folder = "models--" + hugging_face_id(model).replace("/", "--")
-    found += _by_age(hf_cache / hf_folder / "snapshots")
-    return [path for path in dict.fromkeys(found) if path.is_dir()]
+    location = resolve(settings)
+    if location is None:
+        return fetch_absent(settings, on_progress)
+    return location.path if location.is_built_in else verify(location.path).path
 
 
-def _xdg_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def _by_age(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:
-        return []
+def fetch_absent(settings: Settings, on_progress: Callable[[Progress], None]) -> Path:
+    """Downloads the wanted model and verifies it; arguments and errors as of `fetch`."""
+    wanted = wanted_id(settings)
+    if settings.offline:
+        raise ModelDownloadError(model=wanted, problem=Phrase("download.offline"))
+    directory = models_directory(settings) if settings.no_hf_weights_cache else None
+    path = download(wanted, hub=settings.hub, directory=directory, on_progress=on_progress)
+    return verify(path).path
 
 
 def download(

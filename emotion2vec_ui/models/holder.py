@@ -1,7 +1,4 @@
-"""The one instance of the model: a thread that finds, downloads and loads it, and its state.
-
-plus_large's checkpoint is 1.95 GB, three copies of its weights. The first load keeps what
-inference needs as `model.slim.safetensors`; later loads read that file straight into the module.
+"""Holds the one instance of the model: a thread that finds, downloads and loads it; its state.
 
 Importing this module imports neither torch nor funasr.
 """
@@ -22,9 +19,9 @@ from emotion2vec_ui.errors import (
     ShuttingDown,
 )
 from emotion2vec_ui.models import download
-from emotion2vec_ui.models.files import Location, fetch_wanted, resolve, revision_of, wanted_id
+from emotion2vec_ui.models.files import Location, built_in, resolve, revision_of, wanted_id
 from emotion2vec_ui.models.loader import Loaded, load
-from emotion2vec_ui.settings import AUTO, COMPACT, Settings
+from emotion2vec_ui.settings import AUTO, Settings
 from emotion2vec_ui.texts import Phrase
 
 logger = logging.getLogger(__name__)
@@ -249,8 +246,7 @@ class ModelHolder:
 
     def _use_compact(self, notice: str) -> None:
         if self._current is None:
-            compact = Location(None, COMPACT, "built in")
-            self._use(load(compact, self._settings, self._set_state), notice=notice)
+            self._use(load(built_in(), self._settings, self._set_state), notice=notice)
         logger.warning("The built-in compact model answers (%s).", notice)
 
     def _download_patiently(self) -> Location:
@@ -277,7 +273,7 @@ class ModelHolder:
 
     def _download(self) -> Location:
         self._set_state("downloading")
-        path = fetch_wanted(self._settings, self._on_progress)
+        path = download.fetch_absent(self._settings, self._on_progress)
         with self._changed:
             if self._current is not None:
                 self._notice = "compact_while_loading"

@@ -215,7 +215,6 @@ class Recogniser:
             clip = self._decode(path, name or path.name)
             step("model", 0.0)
             loaded = self.holder.get(MODEL_WAIT_S)
-            order = [loaded.labels.index(emotion) for emotion in EMOTIONS]
 
             def predict(clips: list[np.ndarray]) -> np.ndarray:
                 jobs = [self.batcher.submit(loaded, samples) for samples in clips]
@@ -223,7 +222,7 @@ class Recogniser:
                 try:
                     for i, job in enumerate(jobs):
                         step("inference", i / len(jobs))
-                        rows.append(_wait(job.future, cancelled).scores[order])
+                        rows.append(_wait(job.future, cancelled).scores)
                 finally:
                     for job in jobs:
                         job.cancel()
@@ -340,8 +339,7 @@ class _Place:
 
 def named_scores(prediction: Prediction) -> dict[str, float]:
     """The nine scores by name, in the contract's order."""
-    by_name = dict(zip(prediction.labels, prediction.scores.tolist(), strict=True))
-    return {emotion: by_name[emotion] for emotion in EMOTIONS}
+    return dict(zip(EMOTIONS, prediction.scores.tolist(), strict=True))
 
 
 def model_facts(loaded: Loaded) -> results.ModelFacts:
@@ -371,18 +369,16 @@ def describe(
     scores = named_scores(prediction)
     quality = clip.quality
     reading = scoring.read(scores, quality_verdict=quality.verdict, model_id=loaded.id)
-    order = [prediction.labels.index(emotion) for emotion in EMOTIONS]
-    frame_scores = None
+    frame_scores = prediction.frame_scores
     time_facts: dict[str, Any] = {}
-    if prediction.frame_logits is not None:
-        frame_scores = scoring.softmax(prediction.frame_logits[:, order])
+    if prediction.frame_logits is not None and frame_scores is not None:
         weighted = scoring.weighted_frames(frame_scores)
-        segments = timeline.segments(prediction.frame_logits[:, order])
+        segments = timeline.segments(prediction.frame_logits)
         time_facts = {
             "weighted": asdict(weighted),
             "segments": [asdict(segment) for segment in segments],
             "utterances": spoken,
-            "curve": asdict(timeline.curve(prediction.frame_logits[:, order], CURVE_COLUMNS)),
+            "curve": asdict(timeline.curve(prediction.frame_logits, CURVE_COLUMNS)),
         }
     embedding = None
     if with_embedding:

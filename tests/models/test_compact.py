@@ -13,7 +13,7 @@ import soundfile
 import torch
 from safetensors import safe_open
 
-from emotion2vec_ui.models import compact
+from emotion2vec_ui.models import compact, files
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "ser"
@@ -198,7 +198,7 @@ def test_speech_is_not_unknown(model: compact.Compact, name: str) -> None:
 
 
 def test_file_size_and_metadata() -> None:
-    path = compact.DIRECTORY / compact.WEIGHTS_NAME
+    path = files.BUILT_IN_DIRECTORY / files.BUILT_IN_WEIGHTS_NAME
     assert path.stat().st_size <= MAX_BYTES
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
@@ -209,7 +209,9 @@ def test_file_size_and_metadata() -> None:
 
 
 def test_card_says_what_it_must(model: compact.Compact) -> None:
-    card = json.loads((compact.DIRECTORY / compact.CARD_NAME).read_text(encoding="utf-8"))
+    card = json.loads(
+        (files.BUILT_IN_DIRECTORY / files.BUILT_IN_CARD_NAME).read_text(encoding="utf-8")
+    )
     assert model.card == card
     assert card["id"] == "compact" and card["licence"] == "CC-BY-NC-SA-4.0"
     assert tuple(card["labels"]) == LABELS
@@ -231,7 +233,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match="no such file"):
         compact.load(tmp_path)
-    save_file({"x": torch.zeros(1)}, tmp_path / compact.WEIGHTS_NAME)
+    save_file({"x": torch.zeros(1)}, tmp_path / files.BUILT_IN_WEIGHTS_NAME)
     with pytest.raises(ValueError, match="format"):
         compact.load(tmp_path)
 
