@@ -44,7 +44,7 @@ def report(
 ) -> dict[str, Any]:
     """A report as the pipeline makes it, with the facts a test wants."""
     clip, scores = heard(), scores_for(emotion, confidence)
-    reading = scoring.read(scores, quality_verdict=quality, model_id=model)
+    reading = scoring.read(scores, quality_verdict=quality, built_in=model == "compact")
     report = results.Report(
         emotion=emotion,
         confidence=confidence,

@@ -42,6 +42,7 @@ class Status:
         seconds: since this state began.
         wanted: id of the model that `--model` asks for.
         answering: id of the model that answers now, or None.
+        answering_built_in: whether that is the built-in model.
         notice: why another than the wanted model answers, or None:
             "compact_while_downloading", "compact_while_loading", "compact_offline",
             "compact_download_failed" or "compact_load_failed".
@@ -59,6 +60,7 @@ class Status:
     seconds: float
     wanted: str
     answering: str | None
+    answering_built_in: bool
     notice: str | None = None
     progress: float | None = None
     bytes_done: int = 0
@@ -143,6 +145,7 @@ class ModelHolder:
                 seconds=now - self._since,
                 wanted=wanted_id(self._settings),
                 answering=None if self._current is None else self._current.id,
+                answering_built_in=self._current is not None and self._current.is_built_in,
                 notice=None if self._current is None else self._notice,
                 progress=progress.fraction if progress else None,
                 bytes_done=progress.bytes_done if progress else 0,

@@ -305,7 +305,7 @@ class Recogniser:
             for start_s, end_s, job in pieces:
                 prediction = _wait(job.future, cancelled)
                 scores = named_scores(prediction)
-                reading = scoring.read(scores, quality_verdict=None, model_id=loaded.id)
+                reading = scoring.read(scores, quality_verdict=None, built_in=loaded.is_built_in)
                 spoken.append(
                     {
                         "start_s": round(start_s, 3),
@@ -368,7 +368,7 @@ def describe(
     """The report of one recognition: every figure that any front end shows."""
     scores = named_scores(prediction)
     quality = clip.quality
-    reading = scoring.read(scores, quality_verdict=quality.verdict, model_id=loaded.id)
+    reading = scoring.read(scores, quality_verdict=quality.verdict, built_in=loaded.is_built_in)
     frame_scores = prediction.frame_scores
     time_facts: dict[str, Any] = {}
     if prediction.frame_logits is not None and frame_scores is not None:

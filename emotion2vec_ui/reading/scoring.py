@@ -17,7 +17,7 @@ Codes, and the figures that go with each:
 ``Reading.advice``:
 ``use`` (usable as it is), ``check_context``, ``check_audio``, ``record_again``,
 ``improve_audio_first`` (confident, but on a poor recording),
-``confirm_with_large_model`` (would be ``use``, but the compact model answered),
+``confirm_with_large_model`` (would be ``use``, but the built-in model answered),
 ``no_emotion_recognised`` (``unknown`` leads), ``outside_the_list`` (``other`` leads).
 
 ``Reading.caveats``: ``quality_fair``, ``quality_poor`` (the recording limits the claim),
@@ -34,7 +34,6 @@ for both, ``value`` is the source rate in Hz.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -178,14 +177,14 @@ def softmax(logits: np.ndarray) -> FloatArray:
     return exp / exp.sum(axis=-1, keepdims=True)
 
 
-def read(scores: Mapping[str, float], *, quality_verdict: str | None, model_id: str) -> Reading:
+def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: bool) -> Reading:
     """Read nine scores by the article's rules.
 
     Args:
         scores: One score per label of `EMOTIONS`, summing to 1.
         quality_verdict: `good`, `fair` or `poor` (`quality.Quality.verdict`);
             None where the audio was not assessed, and the band then stands by itself.
-        model_id: The model that answered; `compact`, alone or with a version, limits the claim.
+        built_in: Whether the built-in model answered, which limits the claim.
 
     Raises:
         ValueError: Labels are missing or unknown, a score is not finite, or the sum is not 1.
@@ -209,12 +208,11 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, model_id: 
     positive = p[p > 0]
     entropy_bits = max(0.0, float(-(positive * np.log2(positive)).sum()))
     margin = confidence - second
-    compact = re.split(r"[^a-z0-9]", model_id.lower())[0] == "compact"
 
     caveats = []
     if quality_verdict in ("fair", "poor"):
         caveats.append(f"quality_{quality_verdict}")
-    if compact:
+    if built_in:
         caveats.append("compact_model")
     if shape == "flat":
         caveats.append("flat_distribution")
@@ -232,7 +230,7 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, model_id: 
         margin=margin,
         entropy_bits=entropy_bits,
         entropy_normalised=min(1.0, entropy_bits / math.log2(len(EMOTIONS))),
-        advice=_advice(ranked[0], band, quality_verdict, compact),
+        advice=_advice(ranked[0], band, quality_verdict, built_in),
         caveats=tuple(caveats),
     )
 
@@ -273,7 +271,7 @@ def _mixture(shape: str, leader: str, beside: tuple[str, ...], scores: Mapping[s
     return "dissatisfaction_under_calm" if strong else "with"
 
 
-def _advice(leader: str, band: str, quality_verdict: str | None, compact: bool) -> str:
+def _advice(leader: str, band: str, quality_verdict: str | None, built_in: bool) -> str:
     """What to do with the result; the weakest of band, recording and model decides."""
     if band == "unreliable":
         return "record_again"
@@ -287,7 +285,7 @@ def _advice(leader: str, band: str, quality_verdict: str | None, compact: bool) 
         return "check_audio"
     if band == "medium" or quality_verdict == "fair":
         return "check_context"
-    return "confirm_with_large_model" if compact else "use"
+    return "confirm_with_large_model" if built_in else "use"
 
 
 def embedding_norm_verdict(

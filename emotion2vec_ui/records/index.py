@@ -594,7 +594,7 @@ def _describe(name: str, report: Mapping[str, Any]) -> Row:
 
 
 def _band(scores: Mapping[str, float]) -> str:
-    return scoring.read(scores, quality_verdict=None, model_id="").band
+    return scoring.read(scores, quality_verdict=None, built_in=False).band
 
 
 def _text(value: Any) -> str | None:

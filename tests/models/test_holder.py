@@ -70,6 +70,18 @@ def test_holder_loads_once_in_the_background(holders: Any, model_dir: Path) -> N
     assert scores(got[0], wave()).shape == (9,)
 
 
+def test_a_directory_named_compact_is_not_the_built_in_model(
+    holders: Any, pristine_dir: Path, tmp_path: Path
+) -> None:
+    place = shutil.copytree(pristine_dir, tmp_path / "compact")
+    holder = holders(model=str(place))
+    assert not holder.status().answering_built_in
+    holder.start()
+    assert not holder.get(20.0).is_built_in
+    status = holder.status()
+    assert (status.answering, status.answering_built_in) == ("compact", False)
+
+
 def test_failed_load_tells_why_and_can_be_retried(holders: Any, model_dir: Path) -> None:
     content = (model_dir / "model.pt").read_bytes()
     cut(model_dir)
@@ -101,6 +113,7 @@ def test_auto_offline_answers_with_compact(holders: Any) -> None:
     assert holder.get(20.0).is_built_in
     status = holder.status()
     assert (status.state, status.answering) == ("ready", "compact")
+    assert status.answering_built_in
     assert (status.wanted, status.notice) == ("iic/emotion2vec_plus_large", "compact_offline")
 
 
