@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -212,6 +213,11 @@ def load(
         raise ModelLoadError(model=location.id, problem=problem) from error
     device = choose_device(settings.device)
     precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
+    if settings.disable_tensorrt:
+        notes.append(
+            "--disable-tensorrt has nothing to act on: this runtime is plain eager PyTorch, "
+            "without compiled or captured kernels."
+        )
     for note in notes:
         logger.warning(note)
     dtype = _dtype(precision, device)
@@ -258,7 +264,7 @@ def _load_compact(path: Path, device: str, dtype: torch.dtype) -> tuple[Backbone
     try:
         backbone = compact.load(path, device=device, dtype=dtype)
         return backbone, sha256_of(path / BUILT_IN_WEIGHTS_NAME)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # safetensors has exceptions of its own, derived from no other
         problem = Phrase("model.unreadable", detail=str(error))
         raise ModelFilesError(path=path, problem=problem) from error
 
@@ -332,10 +338,31 @@ def _build(files: VerifiedFiles) -> Any:
 
 
 def _embedding_norm(path: Path) -> tuple[float, float] | None:
-    """TODO."""
+    """Lowest and highest usual embedding norm; None where there is no such file or no range in it.
+
+    Args:
+        path: a reference.json, `{"embedding_norm": [low, high]}`, or the built-in model's card,
+            `{"embedding_norm": {"low": low, "high": high, ...}, ...}`.
+    """
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        low, high = card["embedding_norm"]
-        return float(low), float(high)
-    except (OSError, KeyError, TypeError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read, so no embedding norm is judged: %s", path, error)
+        return None
+    match content:
+        case {"embedding_norm": [float() | int() as low, float() | int() as high]}:
+            pass
+        case {"embedding_norm": {"low": float() | int() as low, "high": float() | int() as high}}:
+            pass
+        case _:
+            low = high = math.nan
+    if not 0 <= low < high < math.inf:
+        logger.warning(
+            '%s has no usable embedding norm; expected {"embedding_norm": [low, high]} with '
+            "0 <= low < high. No embedding norm is judged.",
+            path,
+        )
+        return None
+    return float(low), float(high)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from emotion2vec_ui.errors import (
     ModelFilesError,
 )
 from emotion2vec_ui.hashing import sha256_of
-from emotion2vec_ui.models import loader
+from emotion2vec_ui.models import files, loader
 from emotion2vec_ui.models.files import SLIM_NAME
 from emotion2vec_ui.settings import Settings
 from tests import tiny
@@ -42,7 +44,46 @@ def test_the_built_in_model_has_the_same_interface() -> None:
     loaded = load("compact")
     assert (loaded.id, loaded.origin, loaded.is_built_in) == ("compact", "built in", True)
     assert (loaded.dim, loaded.backbone.proj.out_features) == (512, 9)
+    card = json.loads((files.BUILT_IN_DIRECTORY / "card.json").read_text(encoding="utf-8"))
+    norm = card["embedding_norm"]
+    assert loaded.embedding_norm == (norm["low"], norm["high"])
     assert scores(loaded, wave()).sum() == pytest.approx(1.0)
+
+
+def test_a_damaged_built_in_model_is_a_model_files_error(tmp_path: Path) -> None:
+    place = Path(shutil.copytree(files.BUILT_IN_DIRECTORY, tmp_path / "built_in"))
+    location = files.Location(place, "compact", files.BUILT_IN)
+    for content in (b"", b"no safetensors" * 100):
+        (place / files.BUILT_IN_WEIGHTS_NAME).write_bytes(content)
+        with pytest.raises(ModelFilesError, match="cut or damaged"):
+            loader.load(location, Settings(device="cpu"))
+
+
+def test_reference_norms_that_make_no_sense_are_refused(
+    model_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = model_dir / "reference.json"
+    norms = ("[2, 1]", "[1, 1]", "[-1, 2]", "[1, NaN]", "[1, Infinity]", "[1]", "[1, 2, 3]", '"12"')
+    nonsense = [f'{{"embedding_norm": {norm}}}' for norm in (*norms, '["1", "2"]', '{"low": 1}')]
+    for text in (*nonsense, "{}", "[1, 2]", "{"):
+        caplog.clear()
+        reference.write_text(text)
+        assert load(model_dir).embedding_norm is None, text
+        assert [record for record in caplog.records if "reference.json" in record.message], text
+    caplog.clear()
+    reference.unlink()
+    assert load(model_dir).embedding_norm is None
+    assert not caplog.records
+
+
+def test_disabling_compiled_kernels_is_said_to_have_no_effect(
+    model_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    load(model_dir)
+    assert not [record for record in caplog.records if "tensorrt" in record.message]
+    load(model_dir, disable_tensorrt=True)
+    (said,) = [record.message for record in caplog.records if "tensorrt" in record.message]
+    assert said.startswith("--disable-tensorrt has nothing to act on") and "eager PyTorch" in said
 
 
 def test_the_heads_rows_are_put_in_the_order_of_emotions(model_dir: Path) -> None:

@@ -45,3 +45,10 @@ def test_only_the_built_in_model_has_its_caveat(recogniser, tiny_dir, tmp_path):
     assert "compact_model" not in other["reliability"]["caveats"]
     built_in = analyse(recogniser("compact"))
     assert "compact_model" in built_in["reliability"]["caveats"]
+
+
+def test_the_built_in_models_embedding_norm_is_judged_by_its_card(recogniser):
+    embedding = analyse(recogniser("compact"), extract_embedding=True)["embedding"]
+    low, high = embedding["norm_range"]
+    side = (embedding["norm"] >= low) + (embedding["norm"] > high)
+    assert embedding["norm_verdict"] == ("low", "normal", "high")[side]
