@@ -39,20 +39,22 @@ FILES = (CHECKPOINT_NAME, CONFIG_NAME, "configuration.json", TOKENS_NAME)
 """What inference needs; the repositories also hold examples and pictures."""
 
 SPARE_BYTES = 200_000_000
-"""Left free on the disk, for everything else that runs."""
+"""Disk space left free for other programs."""
 
 RATE_WINDOW_S = 10.0
-"""The shown rate is the mean of this long."""
+"""The reported rate is the mean of this many last seconds."""
 
 REPORT_EVERY_S = 0.2
+"""Shortest time between two progress reports."""
 
 LISTING_TIMEOUT_S = 20.0
+"""For the list of a repository's files."""
 
 TIMEOUTS_S = (10.0, 60.0)
-"""To connect, and between two pieces of an answer."""
+"""To connect, and between two pieces of a response."""
 
 RETRIES = 5
-"""In a row, without a byte between them."""
+"""Failed attempts in a row, without a byte received between them."""
 
 RETRY_PAUSE_S = 1.0
 
@@ -60,15 +62,18 @@ CHUNK_BYTES = 1 << 20
 
 
 class Cancelled(BaseException):
-    """Raised by a progress callback to end a download; the clients' retries let it through."""
+    """Raised by a progress callback to end a download.
+
+    Not an Exception: the clients' retries would catch it.
+    """
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a download is.
+    """How much of a download is done.
 
     Attributes:
-        bytes_done: of all files, what was here before included.
+        bytes_done: of all files, those of earlier runs included.
         bytes_total: of all files.
         rate_bytes_s: over the last seconds.
     """
@@ -79,12 +84,12 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """Done part, 0 to 1; None when the total is unknown."""
+        """Share done, 0 to 1; None when the total is unknown."""
         return min(1.0, self.bytes_done / self.bytes_total) if self.bytes_total else None
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at this rate; None while nothing comes."""
+        """Seconds left at this rate; None while nothing arrives."""
         if self.rate_bytes_s <= 0 or not self.bytes_total:
             return None
         return max(0, self.bytes_total - self.bytes_done) / self.rate_bytes_s
@@ -92,6 +97,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class _RemoteFile:
+    """A file as the hub lists it: size in bytes; hex sha256, or None where it lists none."""
+
     name: str
     size: int
     sha256: str | None
@@ -134,12 +141,12 @@ def download(
     directory: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
-    """Fetches the files of `model` that inference needs; what is here already is kept.
+    """Downloads the files of `model` that inference needs; those already complete are kept.
 
     Args:
         model: id on either hub.
         hub: "ms" or "hf".
-        directory: where to put the files; None puts them into the hub's cache.
+        directory: where the files go; None means the hub's cache.
         on_progress: called at most five times a second, from several threads, and once at the
             end; may raise `Cancelled`.
 
@@ -148,17 +155,17 @@ def download(
 
     Raises:
         ModelDownloadError: the hub cannot be reached, has no such model, the disk has no room, or
-            what came is not what the hub lists.
+            what arrived is not what the hub lists.
     """
-    fetch = _from_modelscope if hub == "ms" else _from_hugging_face
+    download_from = _from_modelscope if hub == "ms" else _from_hugging_face
     try:
-        return fetch(model, directory, on_progress)
+        return download_from(model, directory, on_progress)
     except ModelDownloadError:
         raise
     except ImportError as error:
         problem = Phrase("model.import_failed", detail=str(error))
         raise ModelDownloadError(model=model, problem=problem) from error
-    except Exception as error:  # each client has its own family, and lets requests' through
+    except Exception as error:  # each client has its own classes, and passes on requests'
         raise ModelDownloadError(model=model, problem=_problem(error)) from error
 
 
@@ -167,7 +174,7 @@ def _from_modelscope(
 ) -> Path:
     from modelscope_hub import HubApi, ProgressCallback
 
-    # Endpoint and cache are said outright: the client reads its environment only once.
+    # Endpoint and cache are passed explicitly: the client reads its environment only once.
     api = HubApi(endpoint=os.environ.get("MODELSCOPE_ENDPOINT") or None)
     model = modelscope_id(model)
     listing = api.list_repo_files(model, "model", revision=MODELSCOPE_REVISION)
@@ -178,10 +185,10 @@ def _from_modelscope(
     ]
     cache = Path(os.environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope")
     _check_listing(model, files, directory or cache)
-    meter = _Meter(sum(file.size for file in files), on_progress)
+    meter = _ProgressMeter(sum(file.size for file in files), on_progress)
 
     class Callback(ProgressCallback):
-        """One for each file; the client makes them."""
+        """Counts one file's bytes; the client makes one for each file."""
 
         def update(self, size: int) -> None:
             meter.add(size)
@@ -218,18 +225,18 @@ def _from_hugging_face(
     ]
     cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
     _check_listing(model, files, directory or cache)
-    meter = _Meter(sum(file.size for file in files), on_progress)
+    meter = _ProgressMeter(sum(file.size for file in files), on_progress)
 
-    # The client throws a partial file away when its process ends. A large file is fetched here,
-    # to the place where the client looks before it downloads: its cache names content by sha256.
+    # The client discards a partial file when its process ends. So large files are downloaded here,
+    # to where the client looks before it downloads: its cache names content by sha256.
     blobs = cache / ("models--" + repository.replace("/", "--")) / "blobs"
     for file in files:
         if file.sha256:
-            place = directory / file.name if directory else blobs / file.sha256
-            _fetch_resumable(repository, str(info.sha), endpoint, file, place, meter)
+            target = directory / file.name if directory else blobs / file.sha256
+            _download_resumable(repository, str(info.sha), endpoint, file, target, meter)
 
     class NoBar(tqdm):
-        """Shows nothing: progress is told by the meter."""
+        """Shows nothing: the meter reports the progress."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
@@ -249,15 +256,15 @@ def _from_hugging_face(
     return Path(path)
 
 
-def _fetch_resumable(
+def _download_resumable(
     repository: str,
     commit: str,
     endpoint: str | None,
     file: _RemoteFile,
-    place: Path,
-    meter: _Meter,
+    target: Path,
+    meter: _ProgressMeter,
 ) -> None:
-    """Fetches one file from Hugging Face to `place`; what arrived survives cuts and restarts.
+    """Downloads one file from Hugging Face to `target`, continuing an earlier attempt.
 
     Raises:
         ModelDownloadError: what arrived has another size or hash than the hub lists.
@@ -268,12 +275,12 @@ def _fetch_resumable(
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
-    place.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     url = hf_hub_url(repository, file.name, revision=commit, endpoint=endpoint)
-    # Under the content's hash: never continued with the bytes of another version.
-    partial = place.with_name(f"{file.sha256}.partial")
+    # Named by the content's hash: never continued with the bytes of another version.
+    partial = target.with_name(f"{file.sha256}.partial")
     with FileLock(f"{partial}.lock"):
-        if _has_size(place, file.size):
+        if _has_size(target, file.size):
             meter.add(file.size)
             return
         if partial.exists():
@@ -287,16 +294,16 @@ def _fetch_resumable(
             try:
                 with (
                     requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS_S) as answer,
-                    partial.open("ab") as target,
+                    partial.open("ab") as sink,
                 ):
-                    if answer.status_code == 416:  # nothing follows what is here
+                    if answer.status_code == 416:  # the server has nothing beyond these bytes
                         break
                     answer.raise_for_status()
                     if answer.status_code != 206 and start:
-                        target.truncate(0)
+                        sink.truncate(0)
                         meter.add(-start)
                     for chunk in answer.iter_content(CHUNK_BYTES):
-                        target.write(chunk)
+                        sink.write(chunk)
                         meter.add(len(chunk))
                         failures = 0
                 if not _has_size(partial, file.size):
@@ -311,12 +318,12 @@ def _fetch_resumable(
             partial.unlink(missing_ok=True)
             problem = Phrase("download.damaged", name=file.name)
             raise ModelDownloadError(model=modelscope_id(repository), problem=problem)
-        os.replace(partial, place)
+        os.replace(partial, target)
     Path(f"{partial}.lock").unlink(missing_ok=True)
 
 
-class _Meter:
-    """Counts the bytes of all files and tells them on, not too often."""
+class _ProgressMeter:
+    """Counts the bytes of all files and reports them, at most every `REPORT_EVERY_S`."""
 
     def __init__(self, total: int, on_progress: Callable[[Progress], None]) -> None:
         self._total = total
@@ -324,27 +331,27 @@ class _Meter:
         self._lock = threading.Lock()
         self._done = 0
         self._marks: deque[tuple[float, int]] = deque()
-        self._told_s = 0.0
+        self._reported_s = 0.0
 
     def add(self, n_bytes: int) -> None:
-        """`n_bytes` more; negative when a file starts over."""
+        """Counts `n_bytes` more; negative when a file starts over."""
         now = time.monotonic()
         with self._lock:
             self._done += n_bytes
             if n_bytes > 64 << 20 or not self._marks:
-                # A partial file from an earlier run is counted at once; it is not speed.
+                # The bytes of an earlier run, counted at once: no measure of the rate.
                 self._marks.clear()
             self._marks.append((now, self._done))
             while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_S:
                 self._marks.popleft()
-            if now - self._told_s < REPORT_EVERY_S:
+            if now - self._reported_s < REPORT_EVERY_S:
                 return
-            self._told_s = now
+            self._reported_s = now
             progress = self._progress(now)
         self._on_progress(progress)
 
     def finish(self) -> None:
-        """Everything is here."""
+        """Reports that everything is done."""
         with self._lock:
             self._done = self._total
             progress = self._progress(time.monotonic())
@@ -359,7 +366,7 @@ class _Meter:
 
 
 def _check_listing(model: str, files: Iterable[_RemoteFile], target: Path) -> None:
-    """Every file is on the hub, and the disk has room for those that are not here yet."""
+    """Raises ModelDownloadError where a file is not on the hub or the disk has too little room."""
     files = list(files)
     missing = set(FILES) - {file.name for file in files} - {"configuration.json"}
     if missing:
@@ -385,7 +392,11 @@ def _has_size(path: Path, size: int) -> bool:
 
 
 def _check_files(model: str, path: Path, files: Iterable[_RemoteFile]) -> None:
-    """Sizes and hashes as the hub lists them; what differs is removed, so that it comes anew."""
+    """Compares sizes and hashes with the hub's list; a file that differs is removed.
+
+    Raises:
+        ModelDownloadError: a file differs; the next attempt downloads it again.
+    """
     for file in files:
         place = path / file.name
         if _has_size(place, file.size) and file.sha256 in (None, "", sha256_of(place)):
@@ -398,7 +409,7 @@ def _check_files(model: str, path: Path, files: Iterable[_RemoteFile]) -> None:
 
 
 def _problem(error: BaseException) -> Phrase:
-    """What to tell about a client's exception; the clients' classes are matched by name."""
+    """The text for a client's exception; the clients' classes are matched by name."""
     # ModelScope's client wraps the errors of single files.
     failed = getattr(error, "failed_files", None)
     if failed:

@@ -72,11 +72,11 @@ def test_a_gpu_would_get_batches(recorded, batcher, monkeypatch):
 def test_a_short_recording_does_not_wait_for_a_long_one(recorded, batcher):
     loaded, recorder = recorded
     recorder.gate.clear()
-    long = batcher.submit(loaded, speechlike(600))
+    long = batcher.submit(loaded, np.tile(speechlike(10), 30))
     short = batcher.submit(loaded, speechlike(1))
     recorder.gate.set()
     short.future.result(60)
-    # The short one was served within the first turns, not after 21 windows of the long one.
+    # The short one was served within the first turns, not after 11 windows of the long one.
     windows_before = next(i for i, batch in enumerate(recorder.batches) if batch[0] == 16000)
     assert windows_before <= 2 and not long.future.done()
     long.future.result(120)
@@ -164,7 +164,7 @@ def test_two_models_never_share_a_batch(tiny, recorded, batcher, monkeypatch):
 def test_a_cancelled_recording_frees_its_place(recorded, batcher):
     loaded, recorder = recorded
     recorder.gate.clear()
-    long = batcher.submit(loaded, speechlike(600))
+    long = batcher.submit(loaded, np.tile(speechlike(10), 30))
     time.sleep(0.2)
     long.cancel()
     recorder.gate.set()

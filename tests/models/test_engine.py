@@ -34,11 +34,11 @@ def reference(tiny_dir: Path, clips):
 
 
 def funasr_reference(model_dir: Path, clips) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    from emotion2vec_ui.models.upstream import fit_torchaudio
+    from emotion2vec_ui.models.upstream import make_torchaudio_importable
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what funasr and its imports warn of is not ours
-        fit_torchaudio()
+        make_torchaudio_importable()
         from funasr import AutoModel
 
         model = AutoModel(
