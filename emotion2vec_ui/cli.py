@@ -233,7 +233,7 @@ def robustness(settings: Settings, options: argparse.Namespace) -> int:
 def download_model(settings: Settings, options: argparse.Namespace) -> int:
     """Fetches the model's files, showing how far it is."""
     logs.configure("text")
-    from emotion2vec_ui.models.files import fetch
+    from emotion2vec_ui.models.download import fetch
 
     last = 0.0
 

@@ -59,7 +59,6 @@ def report(
     if embedding_shape is not None and len(embedding_shape) == 2:
         features = np.zeros(embedding_shape, np.float32)
     prediction = Prediction(
-        labels=EMOTIONS,
         logits=np.log(np.array(list(scores.values()))),
         embedding=np.full((embedding_shape or (512,))[-1], 0.1, np.float32),
         n_frames=250,
@@ -78,9 +77,7 @@ def report(
 
 def _loaded(model: str) -> Loaded:
     return Loaded(
-        backbone=None,
-        labels=EMOTIONS,
-        label_names=EMOTIONS,
+        backbone=None,  # type: ignore[arg-type]
         id=model,
         origin=BUILT_IN if model == "compact" else "cache",
         weights_sha256="0" * 64,
@@ -91,7 +88,6 @@ def _loaded(model: str) -> Loaded:
         load_s=0.0,
         parameters=0,
         dim=512,
-        is_compact=model == "compact",
         embedding_norm=None,
     )
 

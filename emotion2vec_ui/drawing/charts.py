@@ -248,7 +248,7 @@ def badge(status: Status) -> str:
     """Which model answers and why, and how far the wanted one is."""
     settled = status.state == "ready"
     failed = status.state == "failed"
-    compact = status.answering == "compact"
+    compact = status.answering_built_in
     lines = []
     if compact:
         why = f"ui.notice.{status.notice}" if status.notice else "ui.model.chosen"

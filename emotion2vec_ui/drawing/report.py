@@ -188,7 +188,7 @@ def _leader(report: Mapping[str, Any], whole: bool) -> str:
     """The main result; from an old report, what follows from its scores alone."""
     if whole:
         return charts.leader(report)
-    reading = scoring.read(_scores(report), quality_verdict=None, model_id="")
+    reading = scoring.read(_scores(report), quality_verdict=None, built_in=False)
     leading = [{"emotion": one, "score": _scores(report)[one]} for one in reading.leading]
     filled = dict(report) | {
         "reliability": {"band": reading.band, "advice_code": reading.advice},

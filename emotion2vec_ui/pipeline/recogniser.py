@@ -28,7 +28,6 @@ from emotion2vec_ui.pipeline.describe import (
     describe,
     describe_utterance,
     model_facts,
-    named_scores,
 )
 from emotion2vec_ui.pipeline.robustness import RobustnessTest
 from emotion2vec_ui.reading import timeline
@@ -218,13 +217,13 @@ class Recogniser:
             loaded = self.holder.get(MODEL_WAIT_S)
 
             def predict(clips: list[np.ndarray]) -> np.ndarray:
-                jobs = [self.batcher.submit(loaded, samples) for samples in clips]
+                caller = object()
+                jobs = [self.batcher.submit(loaded, samples, group=caller) for samples in clips]
                 rows = []
                 try:
                     for i, job in enumerate(jobs):
                         step("inference", i / len(jobs))
-                        prediction = _wait(job.future, cancelled)
-                        rows.append(list(named_scores(prediction).values()))
+                        rows.append(_wait(job.future, cancelled).scores)
                 finally:
                     for job in jobs:
                         job.cancel()
@@ -302,11 +301,13 @@ class Recogniser:
         if len(stretches) < 2:
             return ()
         pieces = []
+        caller = object()
         for start_s, end_s in stretches:
             first, last = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
             samples = clip.samples[first:last]
             if len(samples) >= RECEPTIVE_FIELD_SAMPLES:
-                pieces.append((start_s, end_s, self.batcher.submit(loaded, samples)))
+                job = self.batcher.submit(loaded, samples, group=caller)
+                pieces.append((start_s, end_s, job))
         utterances = []
         try:
             for start_s, end_s, job in pieces:

@@ -17,7 +17,7 @@ Codes, and the figures that go with each:
 ``Reading.advice``:
 ``use`` (usable as it is), ``check_context``, ``check_audio``, ``record_again``,
 ``improve_audio_first`` (confident, but on a poor recording),
-``confirm_with_large_model`` (would be ``use``, but the compact model answered),
+``confirm_with_large_model`` (would be ``use``, but the built-in model answered),
 ``no_emotion_recognised`` (``unknown`` leads), ``outside_the_list`` (``other`` leads).
 
 ``Reading.caveats``: ``quality_fair``, ``quality_poor`` (the recording limits the claim),
