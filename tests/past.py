@@ -14,10 +14,11 @@ from emotion2vec_ui.audio.load import Clip, load
 from emotion2vec_ui.frames import FRAMES_PER_S
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models.engine import Prediction
+from emotion2vec_ui.models.files import BUILT_IN
 from emotion2vec_ui.models.loader import Loaded
 from emotion2vec_ui.pipeline.describe import describe
 from emotion2vec_ui.records import store
-from emotion2vec_ui.records.report import BUILT_IN, Report, Timing
+from emotion2vec_ui.records.report import Report, Timing
 from emotion2vec_ui.records.sentences import in_words
 
 EXAMPLE = Path(__file__).parents[1] / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"

@@ -47,6 +47,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,7 @@ class Check:
         verdict: `ok`, `warn`, `fail` or `unknown`.
         remedy: A code for what to do; empty when there is nothing. An `ok` may carry a tip.
         warning: A code for what is wrong; empty when `ok` or `unknown`.
+        bound: Which way the threshold points.
     """
 
     code: str
@@ -146,6 +148,7 @@ class Check:
     verdict: str
     remedy: str = ""
     warning: str = ""
+    bound: Literal["at_least", "at_most", "between", "none"] = "at_least"
 
 
 @dataclass(frozen=True)
