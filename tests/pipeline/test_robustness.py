@@ -62,7 +62,7 @@ def test_active_level_leaves_the_pauses_out():
 @pytest.mark.parametrize("code", [c for c, v in CONDITIONS.items() if v.snr_db is not None])
 def test_snr_is_exact(code):
     x, condition = clip(), CONDITIONS[code]
-    added = robustness.degrade(x, condition, 3).astype(np.float64) - x
+    added = robustness.damaged(x, condition, 3).astype(np.float64) - x
     snr_db = robustness.active_level_dbfs(x) - 10 * np.log10(np.mean(added**2))
     assert snr_db == pytest.approx(condition.snr_db, abs=0.01)
 
@@ -71,15 +71,15 @@ def test_the_seed_decides_and_only_the_level_changes_with_the_snr():
     x = clip()
     for kind in ("fan", "babble"):
         loud, soft = CONDITIONS[f"{kind}_0"], CONDITIONS[f"{kind}_20"]
-        a = robustness.degrade(x, loud, 1)
-        np.testing.assert_array_equal(a, robustness.degrade(x, loud, 1))
-        assert not np.array_equal(a, robustness.degrade(x, loud, 2))
-        np.testing.assert_allclose((a - x) / 10, robustness.degrade(x, soft, 1) - x, atol=1e-5)
+        a = robustness.damaged(x, loud, 1)
+        np.testing.assert_array_equal(a, robustness.damaged(x, loud, 1))
+        assert not np.array_equal(a, robustness.damaged(x, loud, 2))
+        np.testing.assert_allclose((a - x) / 10, robustness.damaged(x, soft, 1) - x, atol=1e-5)
 
 
 def test_fan_is_stationary_and_low():
     x = clip(4)
-    added = robustness.degrade(x, CONDITIONS["fan_0"], 0) - x
+    added = robustness.damaged(x, CONDITIONS["fan_0"], 0) - x
     halves = [np.mean(part**2) for part in np.array_split(added, 4)]
     assert max(halves) / min(halves) < 1.6
     hz, power = signal.welch(added, FS, nperseg=2048)
@@ -89,7 +89,7 @@ def test_fan_is_stationary_and_low():
 
 def test_babble_is_not_the_clip_itself():
     x = clip(4)
-    added = robustness.degrade(x, CONDITIONS["babble_0"], 0) - x
+    added = robustness.damaged(x, CONDITIONS["babble_0"], 0) - x
     likeness = signal.correlate(added, x, method="fft") / (
         np.linalg.norm(added) * np.linalg.norm(x)
     )
@@ -109,27 +109,27 @@ def level_at(x: np.ndarray, hz: float) -> float:
 @pytest.mark.parametrize("code", [*CODECS, "resampled_8k"])
 def test_codecs_keep_a_tone_the_length_and_the_place(code):
     x = tone()
-    y = robustness.degrade(x, CONDITIONS[code], 0)
+    y = robustness.damaged(x, CONDITIONS[code], 0)
     assert y.shape == x.shape and y.dtype == np.float32
     assert 20 * np.log10(level_at(y, 1000) / level_at(x, 1000)) == pytest.approx(0, abs=1.0)
     x = clip()
-    y = robustness.degrade(x, CONDITIONS[code], 0)
+    y = robustness.damaged(x, CONDITIONS[code], 0)
     lag = int(signal.correlate(y, x, method="fft").argmax()) - (len(x) - 1)
     assert abs(lag) <= 8  # half a millisecond
 
 
 @pytest.mark.parametrize("code", ["telephone", "resampled_8k"])
 def test_telephone_ends_below_4_khz(code):
-    y = robustness.degrade(tone(6000), CONDITIONS[code], 0)
+    y = robustness.damaged(tone(6000), CONDITIONS[code], 0)
     assert level_at(y, 6000) < 0.3 * 0.01
     noise = 0.1 * np.random.default_rng(0).standard_normal(2 * FS).astype(np.float32)
-    hz, power = signal.welch(robustness.degrade(noise, CONDITIONS[code], 0), FS, nperseg=1024)
+    hz, power = signal.welch(robustness.damaged(noise, CONDITIONS[code], 0), FS, nperseg=1024)
     assert power[hz > 4200].sum() < 0.001 * power.sum()
 
 
 def test_the_coarser_codec_is_further_from_the_original():
     x = clip()
-    error = {c: np.mean((robustness.degrade(x, CONDITIONS[c], 0) - x) ** 2) for c in CODECS}
+    error = {c: np.mean((robustness.damaged(x, CONDITIONS[c], 0) - x) ** 2) for c in CODECS}
     assert error["mp3_128"] < error["mp3_64"] < np.mean(x**2)
     assert error["telephone"] > 0
 
@@ -137,22 +137,22 @@ def test_the_coarser_codec_is_further_from_the_original():
 def test_loud_clips_do_not_clip_in_the_codec():
     x = clip() * 20
     assert np.abs(x).max() > 1.5
-    y = robustness.degrade(x, CONDITIONS["mp3_128"], 0)
+    y = robustness.damaged(x, CONDITIONS["mp3_128"], 0)
     assert np.corrcoef(x, y)[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("code", CONDITIONS)
 @pytest.mark.parametrize("n", [400, 5000])
 def test_every_condition_takes_short_and_silent_clips(code, n):
-    assert robustness.degrade(np.zeros(n, np.float32), CONDITIONS[code], 0).shape == (n,)
-    y = robustness.degrade(clip()[:n], CONDITIONS[code], 0)
+    assert robustness.damaged(np.zeros(n, np.float32), CONDITIONS[code], 0).shape == (n,)
+    y = robustness.damaged(clip()[:n], CONDITIONS[code], 0)
     assert y.shape == (n,) and np.isfinite(y).all()
 
 
 def test_codecs_are_deterministic():
     x = clip()
     for code in CODECS:
-        a, b = (robustness.degrade(x, CONDITIONS[code], 0) for _ in range(2))
+        a, b = (robustness.damaged(x, CONDITIONS[code], 0) for _ in range(2))
         np.testing.assert_array_equal(a, b)
 
 
@@ -222,4 +222,4 @@ def test_wrong_use_is_told():
     with pytest.raises(ValueError, match="predict gave"):
         run(clip(), lambda clips: np.zeros((1, 9)))
     with pytest.raises(ValueError, match="without an SNR"):
-        robustness.degrade(clip(), Condition("fan", "fan"), 0)
+        robustness.damaged(clip(), Condition("fan", "fan"), 0)
