@@ -45,6 +45,7 @@ class Status:
         seconds: since this state began.
         wanted: id of the model that `--model` asks for.
         answering: id of the model that answers now, or None.
+        answering_built_in: whether that is the compact model that comes with the program.
         notice: why another than the wanted model answers, or None:
             "compact_while_downloading", "compact_while_loading", "compact_offline",
             "compact_download_failed" or "compact_load_failed".
@@ -62,6 +63,7 @@ class Status:
     seconds: float
     wanted: str
     answering: str | None
+    answering_built_in: bool = False
     notice: str | None = None
     progress: float | None = None
     bytes_done: int = 0
@@ -146,6 +148,7 @@ class ModelHolder:
                 seconds=now - self._since,
                 wanted=wanted_id(self._settings),
                 answering=None if self._current is None else self._current.id,
+                answering_built_in=self._current is not None and self._current.is_compact,
                 notice=None if self._current is None else self._notice,
                 progress=progress.fraction if progress else None,
                 bytes_done=progress.bytes_done if progress else 0,

@@ -11,54 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from emotion2vec_ui.audio.damage import LOW_SNR_BELOW_DB, Condition, conditions, degrade
-from emotion2vec_ui.audio.load import Source
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.records.report import Model
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the model says under one condition.
-
-    Attributes:
-        condition: The condition.
-        scores: Per label; sums to 1.
-        emotion: The leader.
-        confidence: The leader's score.
-        delta: Change of the *clean* leader's score, -1 to 1.
-        flipped: Whether another emotion leads than in the clean clip.
-        error: Empty, or why there is no outcome (a codec that this build of FFmpeg lacks);
-            `scores` is then empty.
-    """
-
-    condition: Condition
-    scores: dict[str, float]
-    emotion: str
-    confidence: float
-    delta: float
-    flipped: bool
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class RobustnessTest:
-    """A robustness test of one recording, with what was tested.
-
-    Attributes:
-        source: The file as it came.
-        model: Which model answered.
-        used_s: How much of the recording was used.
-        outcomes, flip_snr_db, flipped_codes, neutral_rise, seed: As of `RobustnessReport`.
-    """
-
-    source: Source
-    model: Model
-    used_s: float
-    outcomes: tuple[Outcome, ...]
-    flip_snr_db: dict[str, float | None]
-    flipped_codes: tuple[str, ...]
-    neutral_rise: dict[str, float]
-    seed: int
+from emotion2vec_ui.records.robustness import Outcome
 
 
 @dataclass(frozen=True)
