@@ -47,6 +47,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,46 +128,44 @@ TELEPHONE_CODECS = ("ulaw", "mulaw", "alaw", "amr", "gsm", "g72", "g711", "speex
 
 @dataclass(frozen=True)
 class Check:
-    """One property of the recording.
+    """One property of the recording."""
 
-    Attributes:
-        code: Which property; see the module's table.
-        value: The figure, None where it cannot be told.
-        unit: `fraction`, `dbfs`, `db`, `hz`, `s`, `corr` or empty.
-        threshold: What the figure is held against, None where there is none.
-        verdict: `ok`, `warn`, `fail` or `unknown`.
-        remedy: A code for what to do; empty when there is nothing. An `ok` may carry a tip.
-        warning: A code for what is wrong; empty when `ok` or `unknown`.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     code: str
+    """Which property, such as "clipping" or "snr"."""
     value: float | None
+    """The figure, in `unit`; null where it cannot be told."""
     unit: str
+    """fraction, dbfs, db, hz, s, corr or empty."""
     threshold: float | None
+    """What the figure is compared with, in `unit`; null where there is none."""
     verdict: str
+    """ok, warn, fail or unknown."""
     remedy: str = ""
+    """A code for what to do; empty when there is nothing. A check that is ok may carry a tip."""
     warning: str = ""
+    """A code for what is wrong; empty when the verdict is ok or unknown."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """The report on one recording.
+    """The report on one recording."""
 
-    Attributes:
-        verdict: `good`, `fair` (something warns) or `poor` (something fails); hints do not count.
-        checks: In the order of the module's table.
-        warnings: Codes, in the order of the checks.
-        speech: (start_s, end_s) of each stretch of speech, in order, not overlapping.
-        picture: For plots.
-        source: The figures of the file.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     verdict: str
+    """good, fair (a check warns) or poor (a check fails); tips do not count."""
     checks: tuple[Check, ...]
+    """Each property of the recording, in a fixed order."""
     warnings: tuple[str, ...]
+    """Codes of what is wrong, in the order of the checks."""
     speech: tuple[tuple[float, float], ...]
+    """Start and end in s of each stretch of speech, in order, not overlapping."""
     picture: Picture
+    """Envelope and spectrum, for drawing."""
     source: SourceFigures
+    """Figures of the file as it came."""
 
 
 def assess(

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import soxr
@@ -50,9 +51,14 @@ ALIGN_WITHIN_S = 0.15
 class Condition:
     """One way to make a clip worse; `snr_db` is None where no noise is added."""
 
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
     code: str
+    """Such as "fan_10" or "mp3_64"."""
     kind: str
+    """clean, fan, babble, codec or band."""
     snr_db: float | None = None
+    """Of the added noise, in dB; null where none is added."""
 
 
 # (encoder, container, sample rate in Hz, bit/s) of each codec; None: the encoder has no bit rate.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,21 +40,20 @@ PAUSE_BELOW = 0.15
 
 @dataclass(frozen=True)
 class Picture:
-    """Enough to draw the recording without the audio.
+    """Enough to draw the recording without the audio."""
 
-    Attributes:
-        column_s: Width of one envelope column.
-        envelope_min: Lowest sample per column, at most 400 columns.
-        envelope_max: Highest sample per column.
-        spectrum_hz: Band centres, 128 bands up to 8 kHz.
-        spectrum_db: Mean power density of each, dB relative to full scale squared per Hz.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     column_s: float
+    """Width of one envelope column, in s."""
     envelope_min: tuple[float, ...]
+    """Lowest sample per column, full scale 1; at most 400 columns."""
     envelope_max: tuple[float, ...]
+    """Highest sample per column, full scale 1."""
     spectrum_hz: tuple[float, ...]
+    """Band centres in Hz, 128 bands up to 8 kHz."""
     spectrum_db: tuple[float, ...]
+    """Mean power density of each band, in dB relative to full scale squared per Hz."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 
@@ -64,26 +64,26 @@ _MENDED_LENGTH = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 
 @dataclass(frozen=True)
 class Source:
-    """The file as it came.
+    """The file as it came."""
 
-    Attributes:
-        name: its name without folders; for people, never a path to open.
-        sha256: of its bytes.
-        container, codec: as the decoder names them, such as "WAV" and "PCM_16".
-        sample_rate: in Hz.
-        channels: how many.
-        duration_s: decoded, not what the header claims.
-        bytes: its size.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     name: str
+    """Its name without folders; for people, never a path to open."""
     sha256: str
+    """Of its bytes, in hexadecimal."""
     container: str
+    """As the decoder names it, such as "WAV"."""
     codec: str
+    """As the decoder names it, such as "PCM_16"."""
     sample_rate: int
+    """In Hz, before resampling."""
     channels: int
+    """How many, before mixing to mono."""
     duration_s: float
+    """In s, as decoded, not what the header claims."""
     bytes: int
+    """Its size in bytes."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Preprocessing hides faults, so this looks at the signal before mixing and resamp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,44 +24,43 @@ PICTURE_BINS = 128
 
 @dataclass(frozen=True)
 class SourceFigures:
-    """Figures of the decoded file, before any preprocessing.
+    """Figures of the decoded file, before any preprocessing."""
 
-    Attributes:
-        sample_rate_hz: As the file has it.
-        channels: As the file has it.
-        samples: Per channel.
-        peak_dbfs: Largest magnitude of all channels; -inf is given as -200.
-        clipped_fraction: Share of samples (of all channels) that lie on flat tops or beyond full
-            scale; 0 to 1. Lossy coding bends flat tops: of clipping before it at most 40 % is
-            still seen, and often next to nothing after MP3 and AAC.
-        flat_top_runs: Number of places where three or more samples in a row share the top level.
-        hidden_clipping_dbfs: Level of the flat tops when they lie below full scale (gain was
-            lowered after clipping), else None.
-        over_fraction: Share of samples beyond full scale, as decoders of lossy files give them.
-        dc_offset: Largest mean of a channel, as magnitude; full scale is 1.
-        bandwidth_hz: Highest frequency with content: a sharp edge, or half the sample rate.
-        spectral_edge: Whether there is such an edge.
-        channel_correlation: Of the first two channels; None for mono or when one is silent.
-        channel_level_difference_db: Between the loudest and the quietest of them; None for mono.
-        psd_hz: Frequencies of `psd_db`, at most 128.
-        psd_db: Mean power density in dB relative to full scale squared per Hz.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     sample_rate_hz: int
+    """In Hz, as in the file."""
     channels: int
+    """How many, as in the file."""
     samples: int
+    """How many per channel."""
     peak_dbfs: float
+    """Largest magnitude of all channels, in dBFS; -inf is given as -200."""
     clipped_fraction: float
+    """Share of samples (of all channels) that lie on flat tops or beyond full scale; 0 to 1. Lossy
+    coding bends flat tops: of clipping before it at most 40 % is still seen, and often next to
+    nothing after MP3 and AAC."""
     flat_top_runs: int
+    """Number of places where three or more samples in a row share the top level."""
     hidden_clipping_dbfs: float | None
+    """Level of the flat tops when they lie below full scale (gain was lowered after clipping), in
+    dBFS; else null."""
     over_fraction: float
+    """Share of samples beyond full scale, 0 to 1, as decoders of lossy files give them."""
     dc_offset: float
+    """Largest mean of a channel, as magnitude; full scale is 1."""
     bandwidth_hz: float
+    """Highest frequency with content, in Hz: a sharp edge, or half the sample rate."""
     spectral_edge: bool
+    """Whether there is such an edge."""
     channel_correlation: float | None
+    """Of the first two channels, -1 to 1; null for mono or when one is silent."""
     channel_level_difference_db: float | None
+    """Between the loudest and the quietest of them, in dB; null for mono."""
     psd_hz: tuple[float, ...]
+    """Frequencies of `psd_db` in Hz, at most 128."""
     psd_db: tuple[float, ...]
+    """Mean power density in dB relative to full scale squared per Hz."""
 
 
 class SourceMeter:

@@ -36,7 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,27 +136,32 @@ class NormVerdict:
 class Peak:
     """The window in which one emotion scores highest of all windows and emotions."""
 
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
     emotion: str
+    """One of the nine keys."""
     score: float
+    """Its weighted score in that window, 0 to 1."""
     start_s: float
+    """Of the window, from the start of the recording, in s."""
     end_s: float
+    """Of the window, in s."""
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """The article's weighted reading of frame scores.
+    """The article's weighted reading of frame scores."""
 
-    Attributes:
-        scores: Weighted score per label; sums to 1 when every frame's does.
-        windows: Number of windows that were averaged.
-        window_frames: Length of each window; less than 100 only where the clip is shorter.
-        peak: The window with the highest single score.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     scores: dict[str, float]
+    """Weighted score per label; sums to 1 when every frame's does."""
     windows: int
+    """Number of windows that were averaged."""
     window_frames: int
+    """Length of each window in frames of 20 ms; less than 100 only where the clip is shorter."""
     peak: Peak
+    """The window with the highest single score."""
 
 
 @dataclass(frozen=True)

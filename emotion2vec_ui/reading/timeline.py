@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,20 +48,19 @@ JOIN_WITHIN_S = 2.0
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch with one emotion.
+    """A stretch with one emotion."""
 
-    Attributes:
-        emotion: One of the nine keys.
-        start_s: From the start of the audio.
-        end_s: More than `start_s`.
-        confidence: 0 to 1; from `segments`: softmax of the mean of the stretch's own logits, which
-            is what the model would score for just these frames.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     emotion: str
+    """One of the nine keys."""
     start_s: float
+    """From the start of the recording, in s."""
     end_s: float
+    """In s, more than `start_s`."""
     confidence: float
+    """0 to 1: softmax of the mean of the stretch's own logits, which is what the model would score
+    for just these frames."""
 
 
 # --- segments -----------------------------------------------------------------------------------
@@ -115,15 +115,14 @@ def segments(frame_logits: np.ndarray, *, labels: Sequence[str] = EMOTIONS) -> t
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores over time, thinned for a picture.
+    """Scores over time, thinned for a picture."""
 
-    Attributes:
-        step_s: Time between the middles of neighbouring columns; the first column starts at 0.
-        scores: A row per column, in the order of the labels; each sums to 1.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     step_s: float
+    """Time between the middles of neighbouring columns, in s; the first column starts at 0."""
     scores: tuple[tuple[float, ...], ...]
+    """A row per column, in the order of the labels; each sums to 1."""
 
 
 def curve(frame_logits: np.ndarray, max_columns: int) -> Curve:
