@@ -29,10 +29,10 @@ from emotion2vec_ui.pipeline.describe import (
     describe_utterance,
     model_facts,
 )
-from emotion2vec_ui.pipeline.robustness import RobustnessTest
 from emotion2vec_ui.reading import timeline
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.report import GRANULARITIES, Report, Timing, Utterance
+from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.sentences import in_words
 from emotion2vec_ui.settings import Settings
 
@@ -113,6 +113,7 @@ class Recogniser:
         extract_embedding: bool = False,
         lang: str = "en",
         save: bool = True,
+        front: str = "cli",
         on_progress: Callable[[str, float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Recognition:
@@ -125,6 +126,7 @@ class Recogniser:
             extract_embedding: keep the embedding: (dim,), or (frames, dim) in frame granularity.
             lang: "zh" or "en", for the sentences in the report.
             save: write a folder under `outputs`.
+            front: who asks: "api", "page", "gradio" or "cli".
             on_progress: called with a step ("decode", "model", "inference", "save") and its share.
             cancelled: asked now and then whether the caller is gone.
 
@@ -193,6 +195,7 @@ class Recogniser:
         *,
         name: str | None = None,
         seed: int = 0,
+        front: str = "cli",
         on_progress: Callable[[str, float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> RobustnessTest:
@@ -202,6 +205,7 @@ class Recogniser:
             path: the file; its first `ROBUSTNESS_S` are used.
             name: what the user calls it.
             seed: of the noises: the same seed gives the same figures.
+            front: who asks: "api", "page", "gradio" or "cli".
             on_progress: called with a step and its share.
             cancelled: asked now and then whether the caller is gone.
 

@@ -21,50 +21,7 @@ from emotion2vec_ui.audio.damage import (
     damaged,
 )
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.records.report import Model
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the model answers under one condition."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
-
-    condition: Condition
-    """How the clip was damaged."""
-    scores: dict[str, float]
-    """Score per emotion, 0 to 1, summing to 1; empty with `error`."""
-    emotion: str
-    """The emotion with the highest score; empty with `error`."""
-    confidence: float
-    """The highest score, 0 to 1."""
-    delta: float
-    """Change of the score of the clean clip's leading emotion, -1 to 1."""
-    flipped: bool
-    """Whether another emotion leads than in the clean clip."""
-    error: str = ""
-    """Empty, or why there is no outcome: this build of FFmpeg lacks the codec."""
-
-
-@dataclass(frozen=True)
-class RobustnessTest:
-    """A robustness test of one recording, with what was tested.
-
-    Attributes:
-        source: The file as it came.
-        model: Which model answered.
-        used_s: How much of the recording was used.
-        outcomes, flip_snr_db, flipped_codes, neutral_rise, seed: As of `RobustnessReport`.
-    """
-
-    source: Source
-    model: Model
-    used_s: float
-    outcomes: tuple[Outcome, ...]
-    flip_snr_db: dict[str, float | None]
-    flipped_codes: tuple[str, ...]
-    neutral_rise: dict[str, float]
-    seed: int
+from emotion2vec_ui.records.robustness import Outcome
 
 
 @dataclass(frozen=True)
