@@ -53,8 +53,6 @@ class Condition:
 
     __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
-    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
-
     code: str
     """Name of the condition, such as `clean`, `fan_20`, `mp3_64` or `telephone`."""
     kind: Literal["clean", "fan", "babble", "codec", "band"]

@@ -240,11 +240,7 @@ class Recogniser:
             source=clip.source,
             model=model_facts(loaded),
             used_s=len(samples) / SAMPLE_RATE_HZ,
-            outcomes=report.outcomes,
-            flip_snr_db=report.flip_snr_db,
-            flipped_codes=report.flipped_codes,
-            neutral_rise=report.neutral_rise,
-            seed=report.seed,
+            **vars(report),
         )
 
     def stop(self, timeout_s: float) -> None:

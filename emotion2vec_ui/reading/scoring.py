@@ -87,11 +87,6 @@ INFERENCE_LIMIT_S = 2.0
 INFERENCE_LIMIT_AUDIO_S = 30.0
 
 
-Band = Literal["high", "medium", "low", "unreliable"]
-Shape = Literal["single", "double", "flat", "graded"]
-NormRange = Literal["normal", "low", "high", "unknown"]
-
-
 @dataclass(frozen=True)
 class Reading:
     """What one set of nine scores means."""

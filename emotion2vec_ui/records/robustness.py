@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from emotion2vec_ui.audio.damage import Condition
+from emotion2vec_ui.audio.damage import Condition, Noise
 from emotion2vec_ui.audio.load import Source
 from emotion2vec_ui.records.report import Model
 
@@ -47,11 +47,11 @@ class RobustnessTest:
     """How much of the recording was used, in s."""
     outcomes: tuple[Outcome, ...]
     """One per condition, the clean clip first."""
-    flip_snr_db: dict[str, float | None]
+    flip_snr_db: dict[Noise, float | None]
     """For each noise, the highest SNR in dB at which another emotion leads, or null."""
     flipped_codes: tuple[str, ...]
     """Codes of conditions without added noise under which another emotion leads."""
-    neutral_rise: dict[str, float]
+    neutral_rise: dict[Noise, float]
     """For each noise, the mean score of neutral below 10 dB less that of the clean recording."""
     seed: int
     """Of the noises: the same seed gives the same figures."""

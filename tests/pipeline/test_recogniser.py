@@ -12,6 +12,7 @@ import pytest
 from emotion2vec_ui.audio.load import load
 from emotion2vec_ui.models.holder import ModelHolder
 from emotion2vec_ui.pipeline.recogniser import Recogniser
+from emotion2vec_ui.records.report import Report
 from emotion2vec_ui.settings import Settings
 from tests.past import EXAMPLE
 
@@ -33,7 +34,7 @@ def recogniser(tmp_path: Path) -> Iterator[Callable[[str], Recogniser]]:
         one.stop(10)
 
 
-def analyse(recogniser: Recogniser, **options: Any) -> dict[str, Any]:
+def analyse(recogniser: Recogniser, **options: Any) -> Report:
     return recogniser.analyse(EXAMPLE, save=False, **options).report
 
 
@@ -41,14 +42,14 @@ def test_only_the_built_in_model_has_its_caveat(recogniser, tiny_dir, tmp_path):
     """Whatever the directory of another model is called."""
     place = shutil.copytree(tiny_dir, tmp_path / "compact-x")
     other = analyse(recogniser(str(place)))
-    assert other["model"]["id"] == "compact-x"
-    assert "compact_model" not in other["reliability"]["caveats"]
+    assert other.model.id == "compact-x"
+    assert "compact_model" not in other.reliability.caveats
     built_in = analyse(recogniser("compact"))
-    assert "compact_model" in built_in["reliability"]["caveats"]
+    assert "compact_model" in built_in.reliability.caveats
 
 
 def test_the_built_in_models_embedding_norm_is_judged_by_its_card(recogniser):
-    embedding = analyse(recogniser("compact"), extract_embedding=True)["embedding"]
-    low, high = embedding["norm_range"]
-    side = (embedding["norm"] >= low) + (embedding["norm"] > high)
-    assert embedding["norm_verdict"] == ("low", "normal", "high")[side]
+    embedding = analyse(recogniser("compact"), extract_embedding=True).embedding
+    low, high = embedding.norm_range
+    side = (embedding.norm >= low) + (embedding.norm > high)
+    assert embedding.norm_verdict == ("low", "normal", "high")[side]
