@@ -32,7 +32,7 @@ def private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_nvidia_smi(tmp_path: Path, *lines: str) -> None:
-    """An `nvidia-smi` that prints these lines; the fixture has it found, and no other."""
+    """An `nvidia-smi` that prints these lines, in the one folder of PATH."""
     program = tmp_path / "bin" / "nvidia-smi"
     program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
     program.chmod(0o755)
@@ -259,6 +259,18 @@ def test_requirements_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.Monkey
     assert finding.verdict == "warn"
     assert re.fullmatch(r"numpy 0\.9, \S+", str(finding.value))
     assert "pip install -r requirements.txt" in doctor.render([finding])
+
+
+def test_requirements_are_read_as_pip_does(tmp_path: Path) -> None:
+    import numpy
+
+    listed = tmp_path / "requirements.txt"
+    listed.write_text(
+        "# why each is here\n--extra-index-url https://example.org\nnumpy<1  # arrays\n"
+        "not-installed-anywhere>=5\nsoundfile\nav<1; python_version < '3'\n"
+    )
+    assert list(doctor._unmet_requirements(listed)) == [f"numpy {numpy.__version__}, <1"]
+    assert list(doctor._unmet_requirements(tmp_path / "none.txt")) == []
 
 
 def test_a_port_held_by_this_program_is_no_fault(server):

@@ -240,7 +240,6 @@ class ModelHolder:
         try:
             self._use(load(location, self._settings, self._set_state), notice=None)
         except (ModelFilesError, ModelLoadError) as error:
-            logger.error("%s", error)
             if self._current is None:
                 with contextlib.suppress(ModelFilesError, ModelLoadError):
                     self._use_built_in("compact_load_failed")

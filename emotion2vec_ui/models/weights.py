@@ -81,26 +81,24 @@ def read_weights(
     """
     checkpoint = files.checkpoint
     identity = None if checkpoint is None else _identity(checkpoint)
-    for path in _slim_paths(location, files, settings):
-        slim = _open_slim(path, identity, shapes)
-        if slim is not None:
-            state = _read_slim(path, slim, device, dtype)
-            if state is not None:
-                return state, slim.sha256
+    slim_paths = _slim_paths(location, files, settings)
+    for path in slim_paths:
+        found = _read_slim(path, identity, shapes, device, dtype)
+        if found is not None:
+            return found
     if checkpoint is None or identity is None:
         problem = Phrase("model.slim_unusable")
         raise ModelFilesError(path=files.path / SLIM_NAME, problem=problem)
-    for path in _slim_paths(location, files, settings):
+    for path in slim_paths:
         try:
             _write_slim(path, checkpoint, identity, files.scope_map, shapes)
         except OSError as error:
             logger.info("Slim weights cannot be kept at %s: %s", path, error)
             continue
-        slim = _open_slim(path, identity, shapes)
-        state = None if slim is None else _read_slim(path, slim, device, dtype)
-        if slim is not None and state is not None:
-            return state, slim.sha256
-    # Nowhere to write: straight from the checkpoint, a tensor at a time.
+        found = _read_slim(path, identity, shapes, device, dtype)
+        if found is not None:
+            return found
+    # No folder can be written to: directly from the checkpoint, a tensor at a time.
     source = _checkpoint_tensors(checkpoint, files.scope_map, shapes)
     state = {}
     for name in shapes:
@@ -243,6 +241,19 @@ def _open_slim(path: Path, identity: Mapping[str, str] | None, shapes: Shapes) -
 
 
 def _read_slim(
+    path: Path,
+    identity: Mapping[str, str] | None,
+    shapes: Shapes,
+    device: str,
+    dtype: torch.dtype,
+) -> tuple[dict[str, torch.Tensor], str] | None:
+    """The tensors of a slim file and its checkpoint's sha256; None where it cannot be used."""
+    slim = _open_slim(path, identity, shapes)
+    state = None if slim is None else _read_tensors(path, slim, device, dtype)
+    return None if slim is None or state is None else (state, slim.sha256)
+
+
+def _read_tensors(
     path: Path, slim: _Slim, device: str, dtype: torch.dtype
 ) -> dict[str, torch.Tensor] | None:
     """The tensors, read into memory; None when the file is damaged.

@@ -14,18 +14,6 @@ from emotion2vec_ui.settings import ROOT_DIR
 pytestmark = pytest.mark.usefixtures("private_home")
 
 
-def test_importing_the_module_is_cheap() -> None:
-    code = (
-        "import sys, emotion2vec_ui.models.loader, emotion2vec_ui.doctor\n"
-        "heavy = {'torch', 'funasr', 'modelscope', 'modelscope_hub', 'huggingface_hub'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT_DIR, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
-
-
 FUNASR_AFTERWARDS = """
 import sys
 from emotion2vec_ui.models import upstream
