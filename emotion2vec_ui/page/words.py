@@ -19,8 +19,9 @@ ON_COMPONENTS = ("ui.", "history.", "emotion.", "band.")
 """Areas of the catalogues whose texts stand on components."""
 
 UNNAMED_PARTS = (
-    ("#history-filters input[role=listbox]", "placeholder", "history.any"),
-    ("#history-filters input.time", "placeholder", "history.any"),
+    ("#history-filters input[role=combobox]", "placeholder", "history.any"),
+    ("#history-date_from input", "aria-label", "history.date_from"),
+    ("#history-date_to input", "aria-label", "history.date_to"),
     ("#history-filters button.calendar", "aria-label", "history.date_pick"),
 )
 """Parts of Gradio's components that it offers no text for: selector, attribute, text."""
