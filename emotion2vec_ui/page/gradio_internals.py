@@ -11,7 +11,6 @@ from typing import Any
 
 import gradio as gr
 from gradio import processing_utils
-from gradio.context import Context
 
 from emotion2vec_ui.errors import BadField
 
@@ -40,15 +39,3 @@ def refuse_downloads(blocks: gr.Blocks) -> None:
 
 async def _no_download(url: str, *args: Any, **kwargs: Any) -> str:
     raise BadField(field="path", value=repr(url)[:100], allowed="uploaded files")
-
-
-def root_block() -> gr.Blocks:
-    """The blocks of the page under construction: in a route, those of that page alone.
-
-    Raises:
-        RuntimeError: no page is under construction.
-    """
-    block = Context.root_block
-    if block is None:
-        raise RuntimeError("no gr.Blocks is open here")
-    return block

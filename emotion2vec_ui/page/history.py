@@ -18,7 +18,6 @@ from emotion2vec_ui.drawing.result_view import result_view
 from emotion2vec_ui.errors import as_known
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.page.events import connect
-from emotion2vec_ui.page.gradio_internals import root_block
 from emotion2vec_ui.page.words import word
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.filters import NONE, QUALITIES, SORTS, Filters
@@ -36,13 +35,13 @@ ROWS = 25
 SCRIPT = Path(__file__).parent / "assets" / "history.js"
 
 
-def add(history: History, settings: Settings) -> None:
-    """Lays the page out inside the current `gr.Blocks` and connects it."""
-    _HistoryPage(history, settings)
+def add(blocks: gr.Blocks, history: History, settings: Settings) -> None:
+    """Lays the page out inside `blocks`, of which a route is open, and connects it."""
+    _HistoryPage(blocks, history, settings)
 
 
 class _HistoryPage:
-    def __init__(self, history: History, settings: Settings) -> None:
+    def __init__(self, blocks: gr.Blocks, history: History, settings: Settings) -> None:
         self._history = history
         self._queued = not settings.no_gradio_queue
         gr.HTML(draw(status_view.header("history")), elem_id="top")
@@ -53,7 +52,7 @@ class _HistoryPage:
         folder, offset = gr.State(None), gr.State(0)
 
         first_page = [table, offset]
-        self._connect(root_block().load, self._load, filters, [*first_page, filters[3]])
+        self._connect(blocks.load, self._load, filters, [*first_page, filters[3]])
         for one in filters:
             # A name is searched for while it is typed; only the last of the keys counts.
             self._connect(one.change, self._search, filters, first_page, trigger_mode="always_last")

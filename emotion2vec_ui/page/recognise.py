@@ -87,8 +87,8 @@ def build(
         The pages, and the options with which `gr.mount_gradio_app` shows them as meant.
     """
     page = _Page(recogniser, settings, count)
-    with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False):
-        history_page.add(history, settings)
+    with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False) as blocks:
+        history_page.add(blocks, history, settings)
     styles = [(ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "history.css")]
     script = (ASSETS / "page.js").read_text(encoding="utf-8")
     options = {
