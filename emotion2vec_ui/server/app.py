@@ -48,7 +48,7 @@ from emotion2vec_ui.pipeline.recogniser import GRANULARITIES, Cancelled, Recogni
 from emotion2vec_ui.records import store as results
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.server import results as history_api
-from emotion2vec_ui.server.access import Guard, error_response, language
+from emotion2vec_ui.server.access import COUNT, Guard, error_response, language
 from emotion2vec_ui.server.metrics import Metrics
 from emotion2vec_ui.settings import Settings
 
@@ -63,9 +63,6 @@ HOUSEKEEPING_S = 3600.0
 
 SPARE_THREADS = 8
 """Beyond those that wait for the model: pages, files and metrics never wait behind them."""
-
-QUEUE_POLL_S = 0.02
-"""How long an event of the page may wait before Gradio sees it."""
 
 CLIENT_GONE_STATUS = 499
 """nginx's number for a caller that closed the connection; nobody sees it but the log."""
@@ -432,9 +429,15 @@ def _mount_page(app: FastAPI, service: Service) -> None:
     # Only here is Gradio imported: it takes seconds, and the command line has no use for it.
     import gradio
 
-    from emotion2vec_ui.page import recognise as ui
+    from emotion2vec_ui.page import gradio_internals, recognise
 
-    blocks, options = ui.build(service.recogniser, settings=settings, history=service.history)
+    blocks, options = recognise.build(
+        service.recogniser,
+        settings=settings,
+        history=service.history,
+        # Only the page knows which of Gradio's requests recognise anything.
+        count=lambda request: getattr(request.request.state, COUNT)(),
+    )
     with warnings.catch_warnings():
         # That several pages are not rendered on the server: nobody asked for it.
         warnings.filterwarnings("ignore", "SSR mode")
@@ -445,9 +448,8 @@ def _mount_page(app: FastAPI, service: Service) -> None:
             max_file_size=settings.max_upload_bytes,
             **options,
         )
-    # Gradio looks for events every millisecond, which takes 7 % of a core from an idle server.
-    blocks._queue.sleep_when_free = QUEUE_POLL_S
-    blocks._queue.progress_update_sleep_when_free = QUEUE_POLL_S
+    gradio_internals.slow_down_queue(blocks)
+    gradio_internals.refuse_downloads(blocks)
     mounted: Any = app.routes[-1]
 
     @mounted.app.exception_handler(404)
@@ -456,16 +458,6 @@ def _mount_page(app: FastAPI, service: Service) -> None:
             return await http_exception_handler(request, error)  # its clients read Gradio's form
         nothing = ResultNotFound(name=request.url.path[:200])
         return error_response(nothing, language(request.headers, settings))
-
-    # Gradio takes any path or address in an event for a file, reads or fetches it, and looks
-    # whether it may only once `launch` was called, which a mount never does. With this it takes
-    # only what was uploaded, and from no address at all.
-    blocks.has_launched = True
-    gradio.processing_utils.async_ssrf_protected_download = _no_download
-
-
-async def _no_download(url: str, *args: Any, **kwargs: Any) -> str:
-    raise BadField(field="path", value=repr(url)[:100], allowed="uploaded files")
 
 
 def _is_json(request: Request) -> bool:

@@ -121,10 +121,10 @@ def test_a_row_opens_with_player_downloads_and_its_own_page(visit):
     assert "Happy" in opened and "Emotion over time" in opened and "result.json" in opened
     page.wait_for_function("document.querySelector('#history-opened audio').readyState > 0")
     with page.expect_download() as waiting:
-        page.click("#history-opened [data-press='export-csv']")
+        page.click("#history-opened a[href$='.csv']")
     assert "start_s,end_s,emotion" in waiting.value.path().read_text("utf-8")
     with page.context.expect_page() as coming:
-        page.click("a[data-history-lang]")
+        page.click("#history-opened .opened a[data-lang-link]")
     report = coming.value
     assert "/result/outputs_20260203_100000" in report.url
     assert "Speech emotion report" in report.inner_text("h1")
