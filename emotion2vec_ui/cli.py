@@ -36,7 +36,7 @@ from emotion2vec_ui.settings import (
 
 if TYPE_CHECKING:
     from emotion2vec_ui.audio.damage import Condition
-    from emotion2vec_ui.pipeline.robustness import RobustnessTest
+    from emotion2vec_ui.records.robustness import RobustnessTest
     from emotion2vec_ui.records.report import Report
 
 log = logging.getLogger(__name__)
