@@ -310,7 +310,9 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:]) or "query"
         value = repr(first.get("input"))[:100]
-        return await known(request, BadField(field=field, value=value, allowed=first["msg"]))
+        # Of a choice, pydantic tells the allowed values by themselves.
+        allowed = first.get("ctx", {}).get("expected", first["msg"])
+        return await known(request, BadField(field=field, value=value, allowed=allowed))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
