@@ -349,7 +349,10 @@ def _listen(settings: Settings) -> socket.socket | None:
     from emotion2vec_ui.doctor import port_holder
 
     name, port = settings.server_name.strip("[]"), settings.server_port
-    listener = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    # With the protocol said, asyncio sets TCP_NODELAY; without it each answer waits 40 ms for the
+    # client's delayed acknowledgement of its headers.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((name, port))
