@@ -136,7 +136,7 @@ def draw_text(code: str) -> str:
     ],
 )
 def test_a_check_says_which_way_its_threshold_points(bound, value, limit):
-    check = Check("snr", value, "db", 20.0, "ok", bound=bound)
+    check = Check("snr", value, "db", 20.0, bound, "ok")
     assert CheckView(check, "PCM_16").limit == limit
 
 
