@@ -30,9 +30,11 @@ from tests import past
 
 @pytest.fixture(scope="module")
 def folder(server):
-    one = past.save(server.outputs, timestamp="2003-01-01 10:00:00")
-    yield one
-    store.discard(server.outputs / one)
+    """One of some results."""
+    made = [past.save(server.outputs, timestamp="2003-01-01 10:00:00") for _ in range(20)]
+    yield made[0]
+    for one in made:
+        store.discard(server.outputs / one)
 
 
 @pytest.mark.parametrize(
