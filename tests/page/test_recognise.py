@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import soundfile as sf
 
 from emotion2vec_ui.audio.damage import SNRS_DB, conditions
@@ -295,3 +296,14 @@ def test_api_name_is_stable(server) -> None:
     )
     assert set(report["scores"]) >= {"happy", "unknown"}
     assert report["embedding"]["dtype"] == "float32"
+
+
+def test_what_the_page_recognises_is_counted_as_the_pages(visit, server, spoken):
+    def counted() -> float:
+        text = requests.get(f"{server.url}/metrics", timeout=10).text
+        name = 'emotion2vec_requests_total{front="page",kind="predict",status="200"} '
+        return sum(float(line[len(name) :]) for line in text.splitlines() if line.startswith(name))
+
+    before = counted()
+    visit().recognise(spoken)
+    assert counted() == before + 1
