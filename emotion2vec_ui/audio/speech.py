@@ -46,8 +46,8 @@ REPLAY_WINDOWS = 62
 
 # silero misses shouting and wailing with a pitch over 400 Hz. A window also counts as speech when
 # it is loud (within 25 dB of the loud ones, 15 dB over the quiet ones), periodic (normalised
-# autocorrelation over 0.7 somewhere between 80 and 800 Hz), and silero sees a trace of speech
-# within 2 s. Chosen on RAVDESS.
+# autocorrelation over 0.7 somewhere between 80 and 800 Hz), and silero gives 0.35 or more to a
+# window within 2 s. Chosen on RAVDESS.
 VOICED_NEAR_LOUD_DB = 25.0
 VOICED_ABOVE_QUIET_DB = 15.0
 VOICED_PERIODICITY = 0.7
@@ -156,7 +156,7 @@ class SpeechDetector:
         self._returned = 0
 
         self._gain = 0.0
-        self._reset()
+        self._clear_state()
 
     def feed(self, samples: np.ndarray) -> Floats:
         """Takes the next samples and returns the probabilities of the windows decided by them.
@@ -206,8 +206,8 @@ class SpeechDetector:
         self._mean.append(mean[:, 0].astype(np.float64))
         self._rms.append(np.sqrt(((windows - mean) ** 2).mean(axis=1)))
 
-    def _reset(self) -> None:
-        """Clears silero's memory."""
+    def _clear_state(self) -> None:
+        """Sets silero's recurrent state to that at the start of a recording."""
         self._hidden = np.zeros((1, 1, 128), dtype=np.float32)
         self._cell = np.zeros((1, 1, 128), dtype=np.float32)
 
@@ -227,7 +227,7 @@ class SpeechDetector:
         gain = min(MAX_GAIN, LOUD_TARGET / max(float(loud), 1e-9))
         if not self._gain or abs(20 * np.log10(gain / self._gain)) > GAIN_TOLERANCE_DB:
             self._gain = gain
-            self._reset()
+            self._clear_state()
             replay_start = max(0, start - REPLAY_WINDOWS)
             if replay_start < start:
                 self._call_silero(self._silero_input(replay_start, start, offset))
@@ -261,6 +261,7 @@ class SpeechDetector:
         return np.ascontiguousarray(views[::VAD_WINDOW])
 
     def _call_silero(self, windows: Floats) -> Floats:
+        """Returns silero's probabilities of the next windows, (windows, 576); keeps its state."""
         assert self._session is not None
         values, self._hidden, self._cell = self._session.run(
             None, {"input": windows, "h": self._hidden, "c": self._cell}
@@ -276,11 +277,11 @@ class SpeechDetector:
         out[self._voiced(start, min(stop, self._windows.stop), out) - start] = VAD_ON
         self._returned = stop
 
-        self._windows.forget(min(stop, self._probability.stop - REPLAY_WINDOWS - 1))
-        self._rms.forget(self._probability.stop - LEVEL_WINDOWS)
-        self._mean.forget(self._probability.stop - LEVEL_WINDOWS)
-        self._probability.forget(stop - VOICED_REACH_WINDOWS)
-        self._voiced_floor.forget(stop)
+        self._windows.drop_before(min(stop, self._probability.stop - REPLAY_WINDOWS - 1))
+        self._rms.drop_before(self._probability.stop - LEVEL_WINDOWS)
+        self._mean.drop_before(self._probability.stop - LEVEL_WINDOWS)
+        self._probability.drop_before(stop - VOICED_REACH_WINDOWS)
+        self._voiced_floor.drop_before(stop)
         return out
 
     def _voiced(self, start: int, stop: int, probability: Floats) -> NDArray[np.intp]:
@@ -292,12 +293,12 @@ class SpeechDetector:
             probability: (windows,), silero's, from `start` on.
         """
         windows = np.arange(start, stop)
-        # Windows near `start` and `stop` in which silero sees a trace of speech.
+        # Windows that silero takes for possible speech, also before `start` and after `stop`.
         first = max(0, start - VOICED_REACH_WINDOWS)
         known = self._probability.part(first, min(stop + self._reach_ahead, self._windows.stop))
-        traces = first + np.flatnonzero(known >= VAD_OFF)
-        near = np.searchsorted(traces, windows - VOICED_REACH_WINDOWS, side="left") < (
-            np.searchsorted(traces, windows + self._reach_ahead, side="right")
+        possible = first + np.flatnonzero(known >= VAD_OFF)
+        near = np.searchsorted(possible, windows - VOICED_REACH_WINDOWS, side="left") < (
+            np.searchsorted(possible, windows + self._reach_ahead, side="right")
         )
         loud = self._rms.part(start, stop) > self._voiced_floor.part(start, stop)
         # Two windows long: the longest period (200 samples) must fit several times.
@@ -305,8 +306,9 @@ class SpeechDetector:
         candidates = windows[(probability[: len(windows)] < VAD_ON) & near & loud & followed]
         if not len(candidates):
             return candidates
-        held = self._windows.part(start, stop + 1)
-        pairs = np.concatenate([held[candidates - start], held[candidates - start + 1]], axis=1)
+        samples = self._windows.part(start, stop + 1)
+        first_of_pair = candidates - start
+        pairs = np.concatenate([samples[first_of_pair], samples[first_of_pair + 1]], axis=1)
         return candidates[_periodicity(pairs) > VOICED_PERIODICITY]
 
 
@@ -330,10 +332,10 @@ class _Tail:
         """Returns rows `start` to `stop`, without those before the first and after the last."""
         return self._rows[max(0, start - self._start) : max(0, stop - self._start)]
 
-    def forget(self, before: int) -> None:
-        """Drops the rows before the given one."""
-        self._rows = self._rows[max(0, before - self._start) :]
-        self._start = max(self._start, before)
+    def drop_before(self, number: int) -> None:
+        """Drops the rows before the one with this number."""
+        self._rows = self._rows[max(0, number - self._start) :]
+        self._start = max(self._start, number)
 
 
 def _periodicity(pieces: NDArray[np.float32]) -> NDArray[np.float64]:
