@@ -153,8 +153,8 @@ class PlotView(View):
 
 
 @dataclass(frozen=True)
-class ConditionRow:
-    """A line of the table.
+class ConditionView(View):
+    """The cells of a line of the table.
 
     Attributes:
         code: of the condition.
@@ -165,6 +165,8 @@ class ConditionRow:
         flipped: whether another emotion leads than in the clean clip.
         error: why there is no outcome, or empty.
     """
+
+    template: ClassVar[str] = "robustness_cells.html"
 
     code: str
     name: Phrase
@@ -199,8 +201,8 @@ class RobustnessView(View):
     sayings: tuple[Phrase, ...]
     plot: PlotView
     change_title: Phrase
-    clean: ConditionRow
-    rows: tuple[ConditionRow, ...]
+    clean: ConditionView
+    rows: tuple[ConditionView, ...]
     file_name: str
     file_size: str
     file_address: str
@@ -298,13 +300,13 @@ def _lane(rows: Sequence[Outcome]) -> tuple[Piece, ...]:
     return tuple(Piece(len(list(run)), emotion, flipped) for (emotion, flipped), run in runs)
 
 
-def _row(outcome: Outcome) -> ConditionRow:
+def _row(outcome: Outcome) -> ConditionView:
     condition = outcome.condition
     name = Phrase(f"robustness.{condition.code}")
     if condition.snr_db is not None:
         kind = Phrase(f"robustness.{condition.kind}.short")
         name = Phrase("robustness.noise", kind=kind, snr_db=condition.snr_db)
-    return ConditionRow(
+    return ConditionView(
         code=condition.code,
         name=name,
         emotion=outcome.emotion or None,
