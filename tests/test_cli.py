@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from tests.conftest import ROOT, clean_environment
-from tests.media import speechlike, write_soundfile
 
 
 def run(*arguments: object, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess:

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 import pytest
 import requests
 
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from emotion2vec_ui import errors, texts
 from emotion2vec_ui.labels import EMOTIONS
 from tests.conftest import ROOT, Server
-from tests.media import speechlike, write_soundfile
 
 PAGES = sorted(
     path

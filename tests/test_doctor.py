@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks import random_model
 from emotion2vec_ui import doctor, texts
 from emotion2vec_ui.settings import ROOT_DIR, Settings
-from tests import tiny
 
 
 @pytest.fixture(autouse=True)
@@ -152,10 +152,10 @@ def test_model_states(tmp_path: Path) -> None:
     assert absent.verdict == "warn" and "download command" in doctor.render([absent])
     offline = find("model", settings(tmp_path, model="iic/emotion2vec_plus_base", offline=True))
     assert offline.verdict == "fail" and "models/" in doctor.render([offline])
-    directory = tiny.build_model_dir(tmp_path / "models" / "emotion2vec_plus_large")
+    directory = random_model.build_model_dir(tmp_path / "models" / "emotion2vec_plus_large")
     here = find("model", settings(tmp_path))
     assert here.verdict == "ok" and str(directory) in doctor.render([here])
-    (directory / "tokens.txt").write_text("\n".join(tiny.OLD_TOKENS), encoding="utf-8")
+    (directory / "tokens.txt").write_text("\n".join(random_model.OLD_TOKENS), encoding="utf-8")
     old = find("model", settings(tmp_path))
     assert old.verdict == "fail" and "旧的标签表" in doctor.render([old], "zh")
     nowhere = find("model", settings(tmp_path, model="./no/such/place"))

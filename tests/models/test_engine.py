@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.synthetic_audio import speechlike
 from emotion2vec_ui.errors import OutOfMemory
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models import engine
-from tests.media import speechlike
 
 LENGTHS_S = (0.025, 0.3, 1.0, 1.017, 2.0, 3.3, 7.77)
 
@@ -73,10 +73,10 @@ def test_any_batch_equals_funasr(tiny, clips, reference, batch_s):
 
 def test_labels_in_another_order_equal_funasr_by_label(tmp_path, clips):
     """The files name the head's outputs in any order; ours are always in that of EMOTIONS."""
+    from benchmarks.random_model import TOKENS, build_model_dir
     from emotion2vec_ui.models.files import resolve
     from emotion2vec_ui.models.loader import load
     from emotion2vec_ui.settings import Settings
-    from tests.tiny import TOKENS, build_model_dir
 
     directory = build_model_dir(tmp_path / "tiny")
     tokens = [*TOKENS[4:], *TOKENS[:4]]

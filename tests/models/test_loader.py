@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import random_model
 from emotion2vec_ui.errors import (
     DeviceUnavailable,
     ModelFilesError,
@@ -21,7 +22,6 @@ from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.models import files, loader
 from emotion2vec_ui.models.files import SLIM_NAME
 from emotion2vec_ui.settings import Settings
-from tests import tiny
 from tests.models.conftest import cut, load, rewrite_weights, scores, wave
 
 pytestmark = pytest.mark.usefixtures("private_home")
@@ -90,7 +90,7 @@ def test_the_heads_rows_are_put_in_the_order_of_emotions(model_dir: Path) -> Non
     """Nine labels in any order in the files; the same head, bit for bit, once loaded."""
     expected = load(model_dir)
     order = np.random.default_rng(3).permutation(9)
-    tokens(tuple(tiny.TOKENS[i] for i in order))(model_dir)
+    tokens(tuple(random_model.TOKENS[i] for i in order))(model_dir)
 
     def reorder(state: dict[str, torch.Tensor]) -> None:
         for name in ("proj.weight", "proj.bias"):
@@ -182,9 +182,9 @@ def with_five_outputs(state: dict[str, torch.Tensor]) -> None:
         (flip, "cut or damaged"),
         (pointer("model.pt"), "git lfs pull"),
         (pointer("tokens.txt"), "git lfs pull"),
-        (tokens(tiny.OLD_TOKENS), "5 usable ones.*revision `master`"),
-        (tokens(tiny.TOKENS[:5]), "5 usable ones"),
-        (tokens((*tiny.TOKENS[:8], "x/bored")), "not emotion2vec's nine"),
+        (tokens(random_model.OLD_TOKENS), "5 usable ones.*revision `master`"),
+        (tokens(random_model.TOKENS[:5]), "5 usable ones"),
+        (tokens((*random_model.TOKENS[:8], "x/bored")), "not emotion2vec's nine"),
         (lambda d: (d / "tokens.txt").write_bytes(b"\xff\xfe\x00"), "cut or damaged"),
         (lambda d: (d / "config.yaml").write_text("model: ["), "cut or damaged"),
         (change_config(model="Paraformer"), r"Emotion2vec model \(model: Paraformer"),

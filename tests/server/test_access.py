@@ -7,9 +7,9 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from emotion2vec_ui.errors import RateLimited
 from emotion2vec_ui.server.access import RATE_WINDOW_S, RateLimiter
-from tests.media import speechlike, write_soundfile
 
 USER, PASSWORD, KEY = "operator", "correct horse", "key-two"
 

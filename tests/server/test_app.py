@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import requests
 
+from benchmarks.synthetic_audio import speechlike, write_av, write_soundfile
 from emotion2vec_ui.labels import EMOTIONS
-from tests.media import speechlike, write_av, write_soundfile
 
 
 @pytest.fixture(scope="module")

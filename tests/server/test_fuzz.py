@@ -29,12 +29,12 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from emotion2vec_ui.audio.decoding import TIMEOUT_BASE_S, TIMEOUT_PER_MB_S, WORKERS, Decoder
 from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.errors import EmotionError, InputError, ShuttingDown
 from tests import damage
 from tests.conftest import ROOT, Server, clean_environment
-from tests.media import speechlike, write_soundfile
 
 FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 REFUSALS = {400, 413, 415, 422}
