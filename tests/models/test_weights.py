@@ -67,21 +67,22 @@ def test_replaced_checkpoint_rebuilds_slim_weights(model_dir: Path, tmp_path: Pa
     assert load(model_dir).weights_sha256 == after.weights_sha256
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "nan", "other shape"])
-def test_damaged_slim_weights_are_rebuilt(model_dir: Path, damage: str) -> None:
+def test_damaged_slim_weights_are_rebuilt(model_dir: Path, subtests: pytest.Subtests) -> None:
     expected = scores(load(model_dir), wave())
     slim = model_dir / SLIM_NAME
     content = slim.read_bytes()
-    if damage == "cut":
-        slim.write_bytes(content[:-1000])
-    elif damage == "garbage":
-        slim.write_bytes(b"\xff" * len(content))
-    elif damage == "nan":
-        slim.write_bytes(content[:-4] + np.float32(np.nan).tobytes())
-    else:
-        slim.write_bytes(content.replace(b'"shape": [9]', b'"shape": [8]'))
-    assert np.array_equal(scores(load(model_dir), wave()), expected)
-    assert slim.read_bytes() == content
+    for damage in ["cut", "garbage", "nan", "other shape"]:
+        with subtests.test(damage=damage):
+            if damage == "cut":
+                slim.write_bytes(content[:-1000])
+            elif damage == "garbage":
+                slim.write_bytes(b"\xff" * len(content))
+            elif damage == "nan":
+                slim.write_bytes(content[:-4] + np.float32(np.nan).tobytes())
+            else:
+                slim.write_bytes(content.replace(b'"shape": [9]', b'"shape": [8]'))
+            assert np.array_equal(scores(load(model_dir), wave()), expected)
+            assert slim.read_bytes() == content
 
 
 def test_slim_weights_alone_are_enough(model_dir: Path) -> None:
