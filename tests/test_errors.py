@@ -98,7 +98,8 @@ def test_a_foreseen_error_stays_itself_and_any_other_has_an_id_in_the_log(caplog
 
 
 def test_a_tuple_of_phrases_is_joined_as_the_language_joins():
-    names = (texts.Phrase("emotion.sad"), texts.Phrase("emotion.angry"))
+    names = tuple(texts.Phrase(f"emotion.{one}") for one in ("sad", "angry", "happy"))
     key = "robustness.codecs_flip"
-    assert "Sad and Angry" in texts.text(key, "en", names=names)
-    assert "悲伤、" in texts.text(key, "zh", names=names)
+    assert "Sad, Angry and Happy" in texts.text(key, "en", names=names)
+    assert "悲伤、愤怒和快乐" in texts.text(key, "zh", names=names)
+    assert "with Sad." in texts.text(key, "en", names=names[:1])

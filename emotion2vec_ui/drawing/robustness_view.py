@@ -185,8 +185,7 @@ class RobustnessView(View):
         sayings: what was found, each a sentence.
         plot: the two noises.
         change_title: heads the column of changes.
-        clean: the table's first line.
-        rows: its others.
+        rows: of the table, the clean clip first.
         file_name, file_size, file_address: of all figures as JSON: a download that is in the page
             itself, so that nothing need be kept on the server.
         model: id of the one that answered.
@@ -199,7 +198,6 @@ class RobustnessView(View):
     sayings: tuple[Phrase, ...]
     plot: PlotView
     change_title: Phrase
-    clean: ConditionRow
     rows: tuple[ConditionRow, ...]
     file_name: str
     file_size: str
@@ -209,7 +207,7 @@ class RobustnessView(View):
 
 def robustness_result(test: RobustnessTest) -> RobustnessView:
     """The view of a finished test."""
-    clean, *others = test.outcomes
+    clean = test.outcomes[0]
     content = to_json(test)
     return RobustnessView(
         emotion=clean.emotion,
@@ -217,8 +215,7 @@ def robustness_result(test: RobustnessTest) -> RobustnessView:
         sayings=tuple(_sayings(test)),
         plot=_plot(test.outcomes),
         change_title=Phrase("robustness.column.change", emotion=Phrase(f"emotion.{clean.emotion}")),
-        clean=_row(clean),
-        rows=tuple(_row(one) for one in others),
+        rows=tuple(_row(one) for one in test.outcomes),
         file_name=f"{PurePath(test.source.name).stem}_robustness.json",
         file_size=megabytes(len(content)),
         file_address=f"data:application/json;base64,{base64.b64encode(content).decode()}",

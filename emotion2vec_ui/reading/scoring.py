@@ -297,9 +297,9 @@ def _advice(leader: str, band: str, quality_verdict: str | None, built_in: bool)
         return "outside_the_list"
     if band == "low":
         return "check_audio"
-    if band == "medium" or quality_verdict == "fair":
-        return "check_context"
-    return "confirm_with_large_model" if built_in else "use"
+    if built_in:
+        return "confirm_with_large_model"
+    return "check_context" if band == "medium" or quality_verdict == "fair" else "use"
 
 
 def embedding_norm_verdict(norm: float, model_range: tuple[float, float] | None) -> NormVerdict:

@@ -121,8 +121,13 @@ class Guard:
         scope.setdefault("state", {})["request_id"] = request_id
         headers = Headers(scope=scope)
 
+        body = _Body(receive)
+        started = False
+
         async def send_with_headers(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 sent = MutableHeaders(scope=message)
                 sent["X-Request-Id"] = request_id
                 # Gradio lets pages of any site read its answers when it is not on localhost.
@@ -144,12 +149,24 @@ class Guard:
                 limits = self._limits(scope)
                 if limits.counted:
                     self._count(caller)
-                receive = self._bounded(limits, headers, receive)
+                self._bound(body, limits, headers)
             self._check_host(scope, headers)
         except EmotionError as error:
             await self._refuse(error, scope, headers, receive, send_with_headers)
             return
-        await self.app(scope, receive, send_with_headers)
+
+        async def send_answer(message: Any) -> None:
+            # Of a body that was too long, each application makes an error of its own.
+            if started or body.exceeded is None:
+                await send_with_headers(message)
+
+        try:
+            await self.app(scope, body.receive, send_answer)
+        except Exception:
+            if started or body.exceeded is None:
+                raise
+        if body.exceeded is not None and not started:
+            await self._refuse(body.exceeded, scope, headers, receive, send_with_headers)
 
     def _path(self, scope: Any) -> str:
         """The path as the routes know it: a proxy may or may not have taken the prefix off."""
@@ -254,35 +271,24 @@ class Guard:
                 return getattr(found.get("endpoint"), "limits", Limits())
         return Limits()
 
-    def _bounded(self, limits: Limits, headers: Headers, receive: Any) -> Any:
-        """`receive`, which raises UploadTooLarge once more bytes came than are allowed.
+    def _bound(self, body: _Body, limits: Limits, headers: Headers) -> None:
+        """Sets how long the body may be.
 
         Raises:
-            UploadTooLarge: the declared length says so before the body is read.
+            UploadTooLarge: the declared length says that it is longer, before it is read.
         """
         if limits.body == "own":
-            return receive
+            return
         limit, limit_mb = MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES / 1e6
         if limits.body == "recording":
             limit, limit_mb = self._settings.max_upload_bytes, self._settings.max_upload_mb
             if headers.get("content-type", "").startswith("application/json"):
                 limit = int(limit * BASE64_GROWTH)
             limit += FORM_OVERHEAD_BYTES
-        too_large = UploadTooLarge(limit_mb=limit_mb)
+        body.limit, body.limit_mb = limit, limit_mb
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
-            raise too_large
-        seen = 0
-
-        async def counted() -> Any:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise too_large
-            return message
-
-        return counted
+            raise UploadTooLarge(limit_mb=limit_mb)
 
     async def _refuse(
         self, error: EmotionError, scope: Any, headers: Headers, receive: Any, send: Any
@@ -296,6 +302,36 @@ class Guard:
             # Browsers ask for the password by themselves and then send it everywhere.
             response.headers["WWW-Authenticate"] = 'Basic realm="emotion2vec", charset="UTF-8"'
         await response(scope, receive, send)
+
+
+class _Body:
+    """A request's body as it comes in, at most `limit` bytes of it where there is a limit.
+
+    Attributes:
+        limit: in bytes.
+        limit_mb: the limit as it is told.
+        exceeded: the error that was raised, once it was.
+    """
+
+    def __init__(self, receive: Any) -> None:
+        self._receive = receive
+        self._seen = 0
+        self.limit: int | None = None
+        self.limit_mb = 0.0
+        self.exceeded: UploadTooLarge | None = None
+
+    async def receive(self) -> Any:
+        """The next message.
+
+        Raises:
+            UploadTooLarge: with it more came than is allowed.
+        """
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self.limit is not None and self._seen > self.limit:
+            self.exceeded = UploadTooLarge(limit_mb=self.limit_mb)
+            raise self.exceeded
+        return message
 
 
 class RateLimiter:

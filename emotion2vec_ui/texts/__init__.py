@@ -53,7 +53,9 @@ def _in_language(fact: Any, lang: str) -> Any:
     if isinstance(fact, Phrase):
         return text(fact.key, lang, **fact.facts)
     if isinstance(fact, tuple):
-        return catalogue(lang)["list.join"].join(_in_language(one, lang) for one in fact)
+        *first, last = (_in_language(one, lang) for one in fact)
+        joined = catalogue(lang)["list.join"].join(first)
+        return f"{joined}{catalogue(lang)['list.last']}{last}" if first else last
     return fact
 
 

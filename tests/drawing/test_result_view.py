@@ -133,7 +133,7 @@ def test_a_check_says_which_way_its_threshold_points(subtests):
         ("at_least", None, None),
     ]:
         with subtests.test(bound=bound, value=value):
-            check = Check("snr", value, "db", 20.0, "ok", bound=bound)
+            check = Check("snr", value, "db", 20.0, bound, "ok")
             assert CheckView(check, "PCM_16").limit == limit
 
 

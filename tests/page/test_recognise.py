@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,26 +13,14 @@ import pytest
 import soundfile as sf
 
 from emotion2vec_ui.audio.damage import SNRS_DB, conditions
+from tests.page.conftest import WAIT_MS
+from tests.past import EXAMPLE
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-EXAMPLE = Path(__file__).parents[2] / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"
 RESULT = "[data-ready]"
-WAIT_MS = 30_000
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 
 
 @dataclass
@@ -58,30 +45,6 @@ class Visit:
 
     def text(self, selector: str) -> str:
         return " ".join(self.page.inner_text(selector).split())
-
-
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sentences with a pause, at 22.05 kHz: what the fake microphone hears too."""
-    samples, rate = sf.read(EXAMPLE, dtype="float32")
-    pause = np.zeros(rate, np.float32)
-    path = tmp_path_factory.mktemp("audio") / "spoken.wav"
-    sf.write(path, np.concatenate([pause, samples, pause, samples, pause]), rate, subtype="PCM_16")
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser(spoken: Path) -> Iterator[sync_api.Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    if executable is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=executable,
-            args=[*FLAGS, f"--use-file-for-fake-audio-capture={spoken}"],
-        )
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -460,7 +460,7 @@ def test_a_comparison_takes_two_to_eight_results(history):
 
 def test_the_module_loads_without_torch_and_gradio():
     code = (
-        "import sys, emotion2vec_ui.records.index, emotion2vec_ui.drawing.report;"
+        "import sys, emotion2vec_ui.records.index, emotion2vec_ui.drawing.document;"
         "assert not {'torch', 'gradio'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
 import requests
 
+from emotion2vec_ui.records import exports
 from emotion2vec_ui.records import store as results
+from emotion2vec_ui.records.report import parse
 from tests import past
 
 
@@ -156,3 +159,118 @@ def test_the_routes_are_documented(stocked):
     for path in ("/api/history", "/api/history.csv", "/api/compare", "/result/{folder}"):
         assert paths[path]["get"]["summary"]
     assert set(paths["/api/history/{folder}"]) == {"get", "delete"}
+
+
+# --- files of other programs ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+@pytest.mark.parametrize("part", exports.PARTS)
+@pytest.mark.parametrize("ending", list(exports.formats()))
+def test_an_export_is_what_records_make_of_it(stocked, ending, part, lang):
+    server, folders = stocked
+    response = get(server, f"/result/{folders[2]}.{ending}?part={part}&lang={lang}")
+    found = parse((server.outputs / folders[2] / "result.json").read_bytes())
+    assert response.content.decode() == exports.export(found, ending, lang=lang, part=part)
+    assert response.headers["content-type"] == exports.formats()[ending].media_type
+    suffix = {"segments": "", "sentences": "_sentences"}[part]
+    name = f'attachment; filename="call{suffix}.{ending}"'
+    assert response.headers["content-disposition"] == name
+
+
+def test_an_export_is_in_the_callers_language(stocked):
+    server, folders = stocked
+    labels = get(server, f"/result/{folders[2]}.txt", headers={"Accept-Language": "zh-CN"}).text
+    assert "快乐" in labels
+
+
+def test_an_export_of_an_old_result_has_its_folders_name(stocked):
+    server, folders = stocked
+    response = get(server, f"/result/{folders[3]}.csv")
+    assert response.text.startswith("emotion,score\r\nangry,0.012")
+    assert f'filename="{folders[3]}.csv"' in response.headers["content-disposition"]
+
+
+def test_a_name_beyond_ascii_comes_in_both_forms(stocked):
+    server, folders = stocked
+    given = get(server, f"/result/{folders[0]}.csv").headers["content-disposition"]
+    assert given == "attachment; filename=\"__.csv\"; filename*=UTF-8''%E5%AE%A2%E6%88%B7.csv"
+
+
+def test_the_archive_holds_every_file(stocked):
+    server, folders = stocked
+    response = get(server, f"/result/{folders[1]}.zip", headers={"Accept-Encoding": "gzip"})
+    assert response.headers["content-type"] == "application/zip"
+    assert 'filename="call.zip"' in response.headers["content-disposition"]
+    assert "content-encoding" not in response.headers
+    assert int(response.headers["content-length"]) == len(response.content)
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        assert archive.testzip() is None
+        for path in (server.outputs / folders[1]).iterdir():
+            assert archive.read(f"{folders[1]}/{path.name}") == path.read_bytes()
+        assert len(archive.namelist()) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("outputs_19990101_100000.pdf", 404),
+        ("outputs_19990101_100000.textgrid", 404),
+        ("outputs_20200101_000000.csv", 404),
+        ("outputs_20200101_000000.zip", 404),
+        ("..csv", 404),
+        (".index.sqlite", 404),
+        (".writing.zip", 404),
+        ("outputs_19990101_100000.csv?part=words", 400),
+        ("outputs_19990101_100000.csv?lang=fr", 400),
+    ],
+)
+def test_no_other_file_is_exported(stocked, path, status):
+    server, _ = stocked
+    response = get(server, f"/result/{path}")
+    assert response.status_code == status, response.text
+    assert set(response.json()["error"]) == {"code", "message", "hint"}
+
+
+def test_a_bad_part_names_the_allowed_ones(stocked):
+    server, folders = stocked
+    message = get(server, f"/result/{folders[0]}.srt?part=words").json()["error"]["message"]
+    assert "part" in message and "'words'" in message and "'segments' or 'sentences'" in message
+
+
+def test_a_filter_that_does_not_exist_is_named(stocked):
+    server, _ = stocked
+    response = get(server, "/api/history?emotoin=sad")
+    assert response.status_code == 400 and "emotoin" in response.json()["error"]["message"]
+
+
+# --- what is not there ----------------------------------------------------------------------------
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    "path", ["/result/outputs_20200101_000000", "/result/outputs_20200101_000000.zip", "/nothing"]
+)
+def test_a_browser_gets_a_page_in_its_language(stocked, path):
+    server, _ = stocked
+    for lang, words in (("zh-CN", "找不到这个页面"), ("en", "This page is not here")):
+        page = get(server, path, headers={"Accept": BROWSER, "Accept-Language": lang})
+        assert page.status_code == 404 and words in page.text
+        assert page.headers["content-type"].startswith("text/html")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert 'href="/"' in page.text and 'href="/history"' in page.text
+        assert "<script" not in page.text
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/json, text/html", ""])
+def test_everybody_else_gets_json(stocked, accept):
+    server, _ = stocked
+    response = get(server, "/result/outputs_20200101_000000", headers={"Accept": accept})
+    assert response.json()["error"]["code"] == "not_found"
+
+
+def test_what_is_missing_is_escaped(stocked):
+    server, _ = stocked
+    page = get(server, "/result/<script>alert(1)<%2fscript>", headers={"Accept": BROWSER})
+    assert page.status_code == 404 and "<script" not in page.text
