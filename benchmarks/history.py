@@ -1,14 +1,14 @@
 """How long the history takes with thousands of results: `python -m benchmarks.history`.
 
-Writes `benchmarks/results/history.md`. Each folder holds a real result.json, varied; audio and
-embeddings are left out, for the index does not open them.
+Writes `benchmarks/results/history.md`. Each folder holds a result.json: that of the example
+recording by the built-in model, with other scores, names and dates. Audio and embeddings are left
+out, for the index does not open them.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import platform
 import random
@@ -17,14 +17,23 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from emotion2vec_ui.audio.load import load
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.records.index import QUALITIES, SORTS, Filters, History
-from tests import past
+from emotion2vec_ui.models.holder import ModelHolder
+from emotion2vec_ui.pipeline.recogniser import Recogniser
+from emotion2vec_ui.records.filters import QUALITIES, SORTS, Filters
+from emotion2vec_ui.records.index import History
+from emotion2vec_ui.records.report import Report, to_json
+from emotion2vec_ui.settings import Settings
 
-RESULT = Path(__file__).parent / "results" / "history.md"
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"
+
+RESULT = ROOT / "benchmarks" / "results" / "history.md"
 SEARCHES = 50
 BUILD_LIMIT_S, SEARCH_LIMIT_MS = 15.0, 50.0
 
@@ -61,25 +70,40 @@ def make(outputs: Path, folders: int) -> int:
     """Writes the folders; returns the size of one result.json in bytes."""
     outputs.mkdir()
     dice = random.Random(0)
-    report = past.report()
+    example = recognised(EXAMPLE)
+    assert example.source is not None and example.quality is not None
     start = datetime(2026, 1, 1)
-    text = ""
+    content = b""
     for number in range(folders):
         moment = start + timedelta(seconds=97 * number)
         emotion, confidence = dice.choice(EMOTIONS), round(dice.uniform(0.2, 0.99), 3)
-        report |= {
-            "emotion": emotion,
-            "confidence": confidence,
-            "scores": past.scores_for(emotion, confidence),
-            "timestamp": moment.strftime("%Y-%m-%d %H:%M:%S"),
-        }
-        report["source"]["name"] = f"录音 {number % 997} call.wav"
-        report["quality"]["verdict"] = dice.choice(QUALITIES)
-        text = json.dumps(report, ensure_ascii=False, indent=1)
+        others = (1 - confidence) / (len(EMOTIONS) - 1)
+        report = replace(
+            example,
+            emotion=emotion,
+            confidence=confidence,
+            scores={one: confidence if one == emotion else others for one in EMOTIONS},
+            timestamp=moment.strftime("%Y-%m-%d %H:%M:%S"),
+            source=replace(example.source, name=f"录音 {number % 997} call.wav"),
+            quality=replace(example.quality, verdict=dice.choice(QUALITIES)),
+        )
+        content = to_json(report)
         folder = outputs / moment.strftime("outputs_%Y%m%d_%H%M%S")
         folder.mkdir()
-        (folder / "result.json").write_text(text, encoding="utf-8")
-    return len(text.encode())
+        (folder / "result.json").write_bytes(content)
+    return len(content)
+
+
+def recognised(recording: Path) -> Report:
+    """What the built-in model says of it."""
+    settings = Settings(model="compact", device="cpu")
+    holder = ModelHolder(settings)
+    holder.start()
+    recogniser = Recogniser(settings, holder, lambda path, name: load(path, name=name))
+    try:
+        return recogniser.analyse(recording, save=False).report
+    finally:
+        recogniser.stop(10)
 
 
 def measure(outputs: Path) -> list[tuple[str, str, str]]:

@@ -214,8 +214,8 @@ def main() -> None:
         if not (directory / "model.pt").is_file():
             # In a process of its own, so that its 2 GB are gone before the measurements.
             build = (
-                "import pathlib, sys; from tests import tiny; "
-                "tiny.build_model_dir(pathlib.Path(sys.argv[1]), **tiny.FULL_SIZE)"
+                "import pathlib, sys; from benchmarks import random_model; "
+                "random_model.build_model_dir(pathlib.Path(sys.argv[1]), **random_model.FULL_SIZE)"
             )
             command = [sys.executable, "-c", build, str(directory.absolute())]
             subprocess.run(command, cwd=ROOT, check=True)

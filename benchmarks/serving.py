@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.machine import describe  # noqa: E402
-from tests.media import speechlike, write_av, write_soundfile  # noqa: E402
+from benchmarks.synthetic_audio import speechlike, write_av, write_soundfile  # noqa: E402
 
 START_S = 120.0
 ALONE = 100

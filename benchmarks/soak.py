@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--model compact|DIRECTORY] [--requests 10000] [--clients 4]
 
 Samples resident memory and open file descriptors of the server and its decoders, and writes
-benchmarks/results/soak.md. The first tenth is warm-up. A small model directory (tests/tiny.py)
-makes it quick; the built-in model is nearer to life.
+benchmarks/results/soak.md. The first tenth is warm-up. A small model directory
+(benchmarks/random_model.py) makes it quick; the built-in model is nearer to life.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         directory = options.model
         if directory is None:
-            from tests.tiny import FULL_SIZE, build_model_dir
+            from benchmarks.random_model import FULL_SIZE, build_model_dir
 
             directory = build_model_dir(Path(folder) / "full", **FULL_SIZE)
         tables = table(directory, options.quick, not options.no_hour)

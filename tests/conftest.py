@@ -22,7 +22,7 @@ START_S = 90
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory in the real layout, small, with random weights: no recogniser."""
-    from tests.tiny import build_model_dir
+    from benchmarks.random_model import build_model_dir
 
     return build_model_dir(tmp_path_factory.mktemp("models") / "tiny")
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from tests.media import speechlike, write_av, write_soundfile
+from benchmarks.synthetic_audio import speechlike, write_av, write_soundfile
 
 SOUNDFILE_FORMATS = {
     "wav": ("WAV", "PCM_16", 16_000),

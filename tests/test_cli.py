@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from tests.conftest import ROOT, clean_environment
-from tests.media import speechlike, write_soundfile
 
 
 def run(*arguments: object, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess:
@@ -76,22 +76,20 @@ def test_robustness_prints_every_condition_and_repeats_itself(recording):
     assert "Neutral" in table.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
+def test_wrong_usage_is_2_and_names_what_is_right(subtests):
+    for arguments, words in [
         (["predcit", "a.wav"], ["predcit", "predict"]),
         (["predict"], ["FILE"]),
         (["predict", "a.wav", "--granulaity", "frame"], ["--granulaity", "--granularity"]),
         (["serve", "--server-prot", "1"], ["--server-prot", "--server-port"]),
         (["--server-prot", "1"], ["--server-port"]),
         (["serve", "--server-name", "0.0.0.0"], ["--auth", "--api-key"]),
-    ],
-)
-def test_wrong_usage_is_2_and_names_what_is_right(arguments, words):
-    done = run(*arguments)
-    assert done.returncode == 2 and done.stdout == ""
-    assert all(word in done.stderr for word in words), done.stderr
-    assert "Traceback" not in done.stderr
+    ]:
+        with subtests.test(arguments=arguments):
+            done = run(*arguments)
+            assert done.returncode == 2 and done.stdout == ""
+            assert all(word in done.stderr for word in words), done.stderr
+            assert "Traceback" not in done.stderr
 
 
 def test_a_model_that_is_not_there_is_said(recording, tmp_path):
@@ -151,26 +149,28 @@ def test_run_sh_takes_spaces_and_another_folder(home):
     assert done.stdout.strip().count(".") == 2
 
 
-@pytest.mark.parametrize("fails", ["", "ruff", "mypy", "lint-imports"])
-def test_run_sh_check_runs_every_check_and_then_the_tests(home, fails):
-    # The tools themselves take minutes: programs stand here that say how they were called.
-    for tool in ("ruff", "mypy", "lint-imports"):
-        path = home / ".venv" / "bin" / tool
-        path.write_text(f"#!/bin/sh\necho {tool} $*\nexit {int(tool == fails)}\n")
-        path.chmod(0o755)
-    done = run_sh(home, "check", "--version")
-    calls = ["ruff check .", "ruff format --check .", "mypy", "lint-imports"]
-    if fails:
-        assert done.returncode == 1
-        assert done.stdout.split("\n")[-2].split()[0] == fails
-    else:
-        assert done.returncode == 0, done.stderr
-        *called, tests = done.stdout.strip().splitlines()
-        assert [line.strip() for line in called] == calls and tests.startswith("pytest ")
+def test_run_sh_check_runs_every_check_and_then_the_tests(home, subtests):
+    for fails in ["", "ruff", "mypy", "lint-imports"]:
+        with subtests.test(fails=fails):
+            # The tools themselves take minutes: programs stand here that say how they were called.
+            for tool in ("ruff", "mypy", "lint-imports"):
+                path = home / ".venv" / "bin" / tool
+                path.write_text(f"#!/bin/sh\necho {tool} $*\nexit {int(tool == fails)}\n")
+                path.chmod(0o755)
+            done = run_sh(home, "check", "--version")
+            calls = ["ruff check .", "ruff format --check .", "mypy", "lint-imports"]
+            if fails:
+                assert done.returncode == 1
+                assert done.stdout.split("\n")[-2].split()[0] == fails
+            else:
+                assert done.returncode == 0, done.stderr
+                *called, tests = done.stdout.strip().splitlines()
+                assert [line.strip() for line in called] == calls and tests.startswith("pytest ")
 
 
-@pytest.mark.parametrize("file", ["run.sh", ".ci/run", ".pre-commit-config.yaml"])
-def test_every_place_that_checks_runs_the_same_checks(file):
-    text = (ROOT / file).read_text().replace('"', "")
-    checks = ("ruff check", "ruff format", "mypy", "lint-imports")
-    assert [check for check in checks if f"venv/bin/{check}" not in text] == []
+def test_every_place_that_checks_runs_the_same_checks(subtests):
+    for file in ["run.sh", ".ci/run", ".pre-commit-config.yaml"]:
+        with subtests.test(file=file):
+            text = (ROOT / file).read_text().replace('"', "")
+            checks = ("ruff check", "ruff format", "mypy", "lint-imports")
+            assert [check for check in checks if f"venv/bin/{check}" not in text] == []

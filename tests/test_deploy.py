@@ -15,9 +15,9 @@ import pytest
 import requests
 import yaml
 
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from emotion2vec_ui.settings import Settings, UsageError
 from tests.conftest import ROOT, Server, free_port
-from tests.media import speechlike, write_soundfile
 
 KEY = "correct-horse"
 

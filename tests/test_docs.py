@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-import pytest
 import requests
 
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from emotion2vec_ui import errors, texts
 from emotion2vec_ui.labels import EMOTIONS
 from tests.conftest import ROOT, Server
-from tests.media import speechlike, write_soundfile
 
 PAGES = sorted(
     path
@@ -56,15 +55,16 @@ def code_words(path: Path) -> set[str]:
     return {word for word in words if word.isascii()}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_every_relative_link_leads_to_a_file_and_a_heading(page):
-    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
-        if re.match(r"[a-z]+:", link):
-            continue
-        name, _, heading = unquote(link).partition("#")
-        target = (page.parent / name).resolve() if name else page
-        assert target.exists(), link
-        assert not heading or heading in anchors(target), link
+def test_every_relative_link_leads_to_a_file_and_a_heading(subtests):
+    for page in PAGES:
+        with subtests.test(page=page_name(page)):
+            for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+                if re.match(r"[a-z]+:", link):
+                    continue
+                name, _, heading = unquote(link).partition("#")
+                target = (page.parent / name).resolve() if name else page
+                assert target.exists(), link
+                assert not heading or heading in anchors(target), link
 
 
 def test_the_guides_are_in_both_languages():
@@ -72,25 +72,30 @@ def test_the_guides_are_in_both_languages():
     assert names >= {"README.md", *(f"docs/{guide}.md" for guide in GUIDES)}
 
 
-@pytest.mark.parametrize("page", BOTH, ids=page_name)
-def test_both_languages_show_the_same_commands_and_name_the_same_things(page):
-    other = page.with_suffix(".zh-CN.md")
-    assert commands(page) == commands(other)
-    assert code_words(page) == code_words(other)
+def test_both_languages_show_the_same_commands_and_name_the_same_things(subtests):
+    for page in BOTH:
+        with subtests.test(page=page_name(page)):
+            other = page.with_suffix(".zh-CN.md")
+            assert commands(page) == commands(other)
+            assert code_words(page) == code_words(other)
 
 
-@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
-def test_the_readme_is_short_and_shows_the_contracts_calls(page):
-    text = (ROOT / page).read_text("utf-8")
-    assert len(text.splitlines()) < 200
-    assert (
-        'curl -X POST "http://localhost:7860/api/predict/" -H "Content-Type: multipart/form-data" '
-        '-F "audio=@test.wav" -F "granularity=utterance" -F "extract_embedding=true"'
-    ) in text
-    assert (
-        'requests.post("http://localhost:7860/api/predict/", files={"audio": f}, '
-        'data={"granularity": "utterance"}).json()'
-    ) in text
+CURL = (
+    'curl -X POST "http://localhost:7860/api/predict/" -H "Content-Type: multipart/form-data" '
+    '-F "audio=@test.wav" -F "granularity=utterance" -F "extract_embedding=true"'
+)
+SCRIPT = (
+    'requests.post("http://localhost:7860/api/predict/", files={"audio": f}, '
+    'data={"granularity": "utterance"}).json()'
+)
+
+
+def test_the_readme_is_short_and_shows_the_contracts_calls(subtests):
+    for page in ["README.md", "README.zh-CN.md"]:
+        with subtests.test(page=page):
+            text = (ROOT / page).read_text("utf-8")
+            assert len(text.splitlines()) < 200
+            assert CURL in text and SCRIPT in text
 
 
 # --- nothing is left out --------------------------------------------------------------------------
@@ -102,20 +107,21 @@ def guide_words(guide: str) -> set[str]:
     return {part for word in words for part in word.split(".")}
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md", "SECURITY.md"])
-def test_every_file_that_is_named_is_there(page):
-    words = code_words(ROOT / page)
-    names = {word for word in words if re.fullmatch(r"[a-z][\w.*-]*/[\w./*-]*", word)}
-    # Made when the program runs.
-    names = {name for name in names if not name.startswith("outputs/")}
-    assert names
-    for name in names:
-        found = [
-            path
-            for folder in (ROOT, ROOT / "emotion2vec_ui", ROOT / "tests" / "server")
-            for path in (*folder.glob(name), *folder.glob(f"{name}.py"))
-        ]
-        assert found, name
+def test_every_file_that_is_named_is_there(subtests):
+    for page in ["CONTRIBUTING.md", "docs/architecture.md", "SECURITY.md"]:
+        with subtests.test(page=page):
+            words = code_words(ROOT / page)
+            names = {word for word in words if re.fullmatch(r"[a-z][\w.*-]*/[\w./*-]*", word)}
+            # Made when the program runs.
+            names = {name for name in names if not name.startswith("outputs/")}
+            assert names
+            for name in names:
+                found = [
+                    path
+                    for folder in (ROOT, ROOT / "emotion2vec_ui", ROOT / "tests" / "server")
+                    for path in (*folder.glob(name), *folder.glob(f"{name}.py"))
+                ]
+                assert found, name
 
 
 def test_every_folder_and_module_is_in_the_picture():

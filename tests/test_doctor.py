@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks import random_model
 from emotion2vec_ui import doctor, texts
 from emotion2vec_ui.settings import ROOT_DIR, Settings
-from tests import tiny
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +36,14 @@ def write_nvidia_smi(tmp_path: Path, *lines: str) -> None:
     program = tmp_path / "bin" / "nvidia-smi"
     program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
     program.chmod(0o755)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose packages are found before those of this machine."""
+    folder = tmp_path / "packages"
+    monkeypatch.syspath_prepend(folder)
+    return folder
 
 
 def write_package(
@@ -111,15 +119,16 @@ def test_a_check_that_breaks_is_a_finding(tmp_path: Path, monkeypatch: pytest.Mo
     assert "no idea" in doctor.render([finding])
 
 
-@pytest.mark.parametrize("lang", ["zh", "en"])
-def test_every_finding_has_words(tmp_path: Path, lang: str) -> None:
-    findings = doctor.run(settings(tmp_path))
-    text = doctor.render(findings, lang)
-    assert "{" not in text
-    rows = json.loads(doctor.to_json(findings, lang))
-    assert len(rows) == len(findings)
-    assert all(row["value"] for row in rows)
-    assert all(row["remedy"] for row in rows if row["verdict"] == "fail")
+def test_every_finding_has_words(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for lang in ["zh", "en"]:
+        with subtests.test(lang=lang):
+            findings = doctor.run(settings(tmp_path))
+            text = doctor.render(findings, lang)
+            assert "{" not in text
+            rows = json.loads(doctor.to_json(findings, lang))
+            assert len(rows) == len(findings)
+            assert all(row["value"] for row in rows)
+            assert all(row["remedy"] for row in rows if row["verdict"] == "fail")
 
 
 def test_every_key_named_in_the_source_exists() -> None:
@@ -152,10 +161,10 @@ def test_model_states(tmp_path: Path) -> None:
     assert absent.verdict == "warn" and "download command" in doctor.render([absent])
     offline = find("model", settings(tmp_path, model="iic/emotion2vec_plus_base", offline=True))
     assert offline.verdict == "fail" and "models/" in doctor.render([offline])
-    directory = tiny.build_model_dir(tmp_path / "models" / "emotion2vec_plus_large")
+    directory = random_model.build_model_dir(tmp_path / "models" / "emotion2vec_plus_large")
     here = find("model", settings(tmp_path))
     assert here.verdict == "ok" and str(directory) in doctor.render([here])
-    (directory / "tokens.txt").write_text("\n".join(tiny.OLD_TOKENS), encoding="utf-8")
+    (directory / "tokens.txt").write_text("\n".join(random_model.OLD_TOKENS), encoding="utf-8")
     old = find("model", settings(tmp_path))
     assert old.verdict == "fail" and "旧的标签表" in doctor.render([old], "zh")
     nowhere = find("model", settings(tmp_path, model="./no/such/place"))
@@ -168,30 +177,26 @@ def test_outputs_that_cannot_be_written(tmp_path: Path) -> None:
     assert finding.verdict == "fail" and "--outputs" in doctor.render([finding])
 
 
-@pytest.mark.parametrize(
-    ("free_mb", "offline", "verdict"),
-    [(100, False, "fail"), (1_000, False, "warn"), (1_000, True, "ok"), (9_000, False, "ok")],
-)
-def test_disk(
-    free_mb: int,
-    offline: bool,
-    verdict: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    outputs = tmp_path / "outputs"
-    outputs.mkdir()
-    (outputs / "big.wav").write_bytes(b"\0" * 3_000_000)
-    usage = shutil.disk_usage("/")._replace(free=free_mb * 1_000_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    finding = find("disk", settings(tmp_path, offline=offline))
-    assert finding.verdict == verdict
-    assert "outputs hold 3 MB" in doctor.render([finding])
+def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests) -> None:
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "big.wav").write_bytes(b"\0" * 3_000_000)
+    disk = shutil.disk_usage("/")
+    for free_mb, offline, verdict in [
+        (100, False, "fail"),
+        (1_000, False, "warn"),
+        (1_000, True, "ok"),
+        (9_000, False, "ok"),
+    ]:
+        usage = disk._replace(free=free_mb * 1_000_000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        with subtests.test(free_mb=free_mb, offline=offline):
+            finding = find("disk", settings(tmp_path, offline=offline))
+            assert finding.verdict == verdict
+            assert "outputs hold 3 MB" in doctor.render([finding])
 
 
-@pytest.mark.parametrize(
-    ("gpu", "device", "library", "verdict", "words"),
-    [
+def test_gpu(tmp_path: Path, installed: Path, subtests: pytest.Subtests) -> None:
+    for gpu, device, library, verdict, words in [
         (None, "auto", "libc10_cuda.so", "ok", "no NVIDIA GPU"),
         (None, "cuda", "libc10_cuda.so", "fail", "GPU driver"),
         ("Small, 4096, 4000", "auto", "libc10_cuda.so", "warn", "--low-vram"),
@@ -204,24 +209,15 @@ def test_disk(
         ("NVIDIA X, 1, 11264, 10000", "auto", "libc10_cuda.so", "ok", "X, 1, 11811 MB of.* 10486"),
         ("broken, [N/A], 1", "auto", "libc10_cuda.so", "ok", "no NVIDIA GPU"),
         ("NVIDIA-SMI has failed", "auto", "libc10_cuda.so", "ok", "no NVIDIA GPU"),
-    ],
-)
-def test_gpu(
-    gpu: str | None,
-    device: str,
-    library: str,
-    verdict: str,
-    words: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if gpu is not None:
-        write_nvidia_smi(tmp_path, gpu)
-    write_package(tmp_path / "packages", "torch", "2.11.0", library)
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-    finding = find("gpu", settings(tmp_path, device=device))
-    assert finding.verdict == verdict
-    assert re.search(words, doctor.render([finding]))
+    ]:
+        with subtests.test(gpu=gpu, device=device, library=library):
+            if gpu is not None:
+                write_nvidia_smi(tmp_path, gpu)
+            shutil.rmtree(installed, ignore_errors=True)
+            write_package(installed, "torch", "2.11.0", library)
+            finding = find("gpu", settings(tmp_path, device=device))
+            assert finding.verdict == verdict
+            assert re.search(words, doctor.render([finding]))
 
 
 def test_a_slow_nvidia_smi_is_not_waited_for(
@@ -236,25 +232,22 @@ def test_a_slow_nvidia_smi_is_not_waited_for(
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.parametrize(
-    ("torch_library", "verdict"), [("libc10.so", "warn"), ("libc10_cuda.so", "ok")]
-)
 def test_torchaudio_linked_against_cuda(
-    torch_library: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, installed: Path, subtests: pytest.Subtests
 ) -> None:
-    packages = tmp_path / "packages"
-    write_package(packages, "torch", "2.11.0", torch_library)
-    native = "ELF libc10_cuda.so x"
-    write_package(packages, "torchaudio", "2.11.0", "_torchaudio.abi3.so", native)
-    monkeypatch.syspath_prepend(packages)
-    finding = find("torchaudio", settings(tmp_path))
-    assert finding.verdict == verdict
-    assert ("built for CUDA" in doctor.render([finding])) == (verdict == "warn")
+    for torch_library, verdict in [("libc10.so", "warn"), ("libc10_cuda.so", "ok")]:
+        with subtests.test(torch_library=torch_library):
+            shutil.rmtree(installed, ignore_errors=True)
+            write_package(installed, "torch", "2.11.0", torch_library)
+            native = "ELF libc10_cuda.so x"
+            write_package(installed, "torchaudio", "2.11.0", "_torchaudio.abi3.so", native)
+            finding = find("torchaudio", settings(tmp_path))
+            assert finding.verdict == verdict
+            assert ("built for CUDA" in doctor.render([finding])) == (verdict == "warn")
 
 
-def test_requirements_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_package(tmp_path / "packages", "numpy", "0.9")
-    monkeypatch.syspath_prepend(tmp_path / "packages")
+def test_requirements_that_do_not_fit(tmp_path: Path, installed: Path) -> None:
+    write_package(installed, "numpy", "0.9")
     finding = find("requirements", settings(tmp_path))
     assert finding.verdict == "warn"
     assert re.fullmatch(r"numpy 0\.9, \S+", str(finding.value))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pickle
 import string
 
-import pytest
-
 from emotion2vec_ui import errors, texts
 
 
@@ -17,10 +15,11 @@ def subclasses(cls: type) -> list[type]:
 ALL = subclasses(errors.EmotionError)
 
 
-@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
-def test_every_error_has_words_and_a_status(cls):
-    assert 400 <= cls.status < 600
-    assert texts.has(f"error.{cls.code}") and texts.has(f"error.{cls.code}.hint")
+def test_every_error_has_words_and_a_status(subtests):
+    for cls in ALL:
+        with subtests.test(error=cls.__name__):
+            assert 400 <= cls.status < 600
+            assert texts.has(f"error.{cls.code}") and texts.has(f"error.{cls.code}.hint")
 
 
 def test_codes_are_unique():
@@ -64,17 +63,19 @@ def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name}
 
 
-@pytest.mark.parametrize("lang", texts.languages())
-def test_every_catalogue_says_the_same_facts(lang):
-    english, other = texts.catalogue("en"), texts.catalogue(lang)
-    assert other.keys() == english.keys()
-    assert not [key for key, words in other.items() if not words]
-    assert {k: fields(w) for k, w in other.items()} == {k: fields(w) for k, w in english.items()}
+def test_every_catalogue_says_the_same_facts(subtests):
+    for lang in texts.languages():
+        with subtests.test(lang=lang):
+            english, other = texts.catalogue("en"), texts.catalogue(lang)
+            assert other.keys() == english.keys()
+            assert not [key for key, words in other.items() if not words]
+            assert {k: fields(w) for k, w in other.items()} == {
+                k: fields(w) for k, w in english.items()
+            }
 
 
-@pytest.mark.parametrize(
-    ("header", "language"),
-    [
+def test_the_language_is_negotiated(subtests):
+    for header, language in [
         ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
         ("en-US,en;q=0.9,zh;q=0.1", "en"),
         ("de,fr;q=0.5", "en"),
@@ -82,10 +83,9 @@ def test_every_catalogue_says_the_same_facts(lang):
         ("zh-TW", "zh"),
         ("en;q=0.2, zh;q=0.7", "zh"),
         ("zh;q=oops", "zh"),
-    ],
-)
-def test_the_language_is_negotiated(header, language):
-    assert texts.negotiate(header) == language
+    ]:
+        with subtests.test(header=header):
+            assert texts.negotiate(header) == language
 
 
 def test_a_foreseen_error_stays_itself_and_any_other_has_an_id_in_the_log(caplog):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
+from benchmarks.synthetic_audio import speechlike, tone, write_av, write_soundfile
 from emotion2vec_ui import errors
 from emotion2vec_ui.audio.load import load, to_pcm16
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
-from tests.media import speechlike, tone, write_av, write_soundfile
 
 TONE_HZ = 1_000.0
 AMPLITUDE = 0.25

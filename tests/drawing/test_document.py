@@ -70,29 +70,30 @@ def rendered(lang: str = "en", audio_url: str | None = None, **facts) -> Outline
     return Outline(report_page(made, lang=lang, folder_name=FOLDER, audio_url=audio_url))
 
 
-@pytest.mark.parametrize("lang", texts.languages())
-def test_everything_of_a_result_is_on_it(lang):
-    outline = rendered(lang, emotion="sad", confidence=0.62, embedding_shape=(512,))
-    source = past.report().source
-    expected = [
-        "call.wav",
-        FOLDER,
-        "2026-01-04 22:30:00",
-        "62.0%",
-        source.sha256,
-        source.codec,
-        "compact (built in)",
-        "Inference time: 0.20s",
-        "512 float32",
-    ]
-    for key in ("emotion.sad", "band.low", "report.mind.lies", "report.licence.compact"):
-        expected.append(texts.text(key, lang))
-    for emotion in EMOTIONS:
-        expected.append(texts.text(f"emotion.{emotion}", lang))
-    for check in past.report().quality.checks:
-        expected.append(texts.text(f"check.{check.code}", lang))
-    for words in expected:
-        assert words in outline.text, words
+def test_everything_of_a_result_is_on_it(subtests):
+    for lang in texts.languages():
+        with subtests.test(lang=lang):
+            outline = rendered(lang, emotion="sad", confidence=0.62, embedding_shape=(512,))
+            source = past.report().source
+            expected = [
+                "call.wav",
+                FOLDER,
+                "2026-01-04 22:30:00",
+                "62.0%",
+                source.sha256,
+                source.codec,
+                "compact (built in)",
+                "Inference time: 0.20s",
+                "512 float32",
+            ]
+            for key in ("emotion.sad", "band.low", "report.mind.lies", "report.licence.compact"):
+                expected.append(texts.text(key, lang))
+            for emotion in EMOTIONS:
+                expected.append(texts.text(f"emotion.{emotion}", lang))
+            for check in past.report().quality.checks:
+                expected.append(texts.text(f"check.{check.code}", lang))
+            for words in expected:
+                assert words in outline.text, words
 
 
 def test_it_is_in_one_language():
@@ -166,13 +167,14 @@ def test_every_text_is_escaped():
     assert Outline(html).text.count("<script>alert(1)</script>") >= 8
 
 
-@pytest.mark.parametrize("lang", texts.languages())
-def test_a_result_of_the_first_webui_has_a_report(lang):
-    made = parse(json.dumps(FIRST_WEBUI).encode())
-    outline = Outline(report_page(made, lang=lang, folder_name=FOLDER))
-    assert "85.3%" in outline.text
-    assert texts.text("advice.use", lang) in outline.text
-    assert texts.text("report.facts", lang) not in outline.text
+def test_a_result_of_the_first_webui_has_a_report(subtests):
+    for lang in texts.languages():
+        with subtests.test(lang=lang):
+            made = parse(json.dumps(FIRST_WEBUI).encode())
+            outline = Outline(report_page(made, lang=lang, folder_name=FOLDER))
+            assert "85.3%" in outline.text
+            assert texts.text("advice.use", lang) in outline.text
+            assert texts.text("report.facts", lang) not in outline.text
 
 
 def test_first_webui_frames_have_a_report():
@@ -224,14 +226,15 @@ def pages(browser, html: str, path: Path) -> int:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("lang", texts.languages())
-def test_an_utterance_fits_one_sheet_and_frames_fit_two(browser, tmp_path, lang):
-    codes = ("compact_model", "near_tie", "clipping", "snr_low", "leading_silence_short")
-    for frames, sheets in ((None, 1), (past.frames(), 2)):
-        made = past.report(quality="poor", frames=frames, embedding_shape=(512,))
-        made = replace(made, warnings=tuple(ReportWarning(code) for code in codes))
-        html = report_page(made, lang=lang, folder_name=FOLDER, audio_url="/a.wav")
-        assert pages(browser, html, tmp_path / "page.html") <= sheets
+def test_an_utterance_fits_one_sheet_and_frames_fit_two(browser, tmp_path, subtests):
+    for lang in texts.languages():
+        with subtests.test(lang=lang):
+            codes = ("compact_model", "near_tie", "clipping", "snr_low", "leading_silence_short")
+            for frames, sheets in ((None, 1), (past.frames(), 2)):
+                made = past.report(quality="poor", frames=frames, embedding_shape=(512,))
+                made = replace(made, warnings=tuple(ReportWarning(code) for code in codes))
+                html = report_page(made, lang=lang, folder_name=FOLDER, audio_url="/a.wav")
+                assert pages(browser, html, tmp_path / "page.html") <= sheets
 
 
 @pytest.mark.browser

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
-
 from emotion2vec_ui.drawing.figures import check_figure, clock, megabytes, percent, points
 
 
-@pytest.mark.parametrize("difference", [0.0, 0.0004, -0.0004])
-def test_no_change_has_no_sign(difference):
-    assert points(difference) == "0.0"
+def test_no_change_has_no_sign(subtests):
+    for difference in [0.0, 0.0004, -0.0004]:
+        with subtests.test(difference=difference):
+            assert points(difference) == "0.0"
 
 
 def test_a_change_has_a_sign_that_is_no_hyphen():
     assert (points(0.12), points(-0.034)) == ("+12.0", "−3.4")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
+def test_a_time_never_shows_sixty_seconds(subtests):
+    for seconds, shown in [
         (0, "0.0 s"),
         (3.24, "3.2 s"),
         (59.94, "59.9 s"),
@@ -28,10 +26,9 @@ def test_a_change_has_a_sign_that_is_no_hyphen():
         (3599.97, "1:00:00"),
         (3725, "1:02:05"),
         (3659.6, "1:01:00"),
-    ],
-)
-def test_a_time_never_shows_sixty_seconds(seconds, shown):
-    assert clock(seconds) == shown
+    ]:
+        with subtests.test(seconds=seconds):
+            assert clock(seconds) == shown
 
 
 def test_sizes_and_shares():
@@ -40,9 +37,8 @@ def test_sizes_and_shares():
     assert percent(0.8534) == "85.3%"
 
 
-@pytest.mark.parametrize(
-    ("value", "unit", "shown"),
-    [
+def test_figures_of_checks(subtests):
+    for value, unit, shown in [
         (None, "db", "–"),
         (0.0123, "fraction", "1.23%"),
         (0.0, "fraction", "0%"),
@@ -54,7 +50,6 @@ def test_sizes_and_shares():
         (3.146, "s", "3.15 s"),
         (30.0, "s", "30.0 s"),
         (-0.5, "corr", "−0.50"),
-    ],
-)
-def test_figures_of_checks(value, unit, shown):
-    assert check_figure(value, unit) == shown
+    ]:
+        with subtests.test(value=value, unit=unit):
+            assert check_figure(value, unit) == shown

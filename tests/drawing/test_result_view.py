@@ -6,8 +6,6 @@ import json
 import re
 from dataclasses import replace
 
-import pytest
-
 from emotion2vec_ui import texts
 from emotion2vec_ui.audio.checks import Check
 from emotion2vec_ui.drawing import result_view as views
@@ -42,23 +40,24 @@ def with_sentences():
     return replace(made, utterances=spoken)
 
 
-@pytest.mark.parametrize("lang", texts.languages())
-def test_everything_of_an_utterance_is_there(lang):
-    outline = drawn(lang, emotion="sad", confidence=0.62, embedding_shape=(512,))
-    made = past.report()
-    keys = ["emotion.sad.long", "band.low", "ui.scores", "ui.quality", "ui.files", "ui.log"]
-    keys += [f"emotion.{one}" for one in EMOTIONS]
-    keys += [f"check.{one.code}" for one in made.quality.checks]
-    for words in [texts.text(key, lang) for key in keys] + [
-        "62.0%",
-        "call.wav",
-        made.source.codec,
-        "compact (built in)",
-        "(512) float32",
-        "Inference time: 0.20s",
-    ]:
-        assert words in outline.text, words
-    assert texts.text("ui.time", lang) not in outline.text
+def test_everything_of_an_utterance_is_there(subtests):
+    for lang in texts.languages():
+        with subtests.test(lang=lang):
+            outline = drawn(lang, emotion="sad", confidence=0.62, embedding_shape=(512,))
+            made = past.report()
+            keys = ["emotion.sad.long", "band.low", "ui.scores", "ui.quality", "ui.files", "ui.log"]
+            keys += [f"emotion.{one}" for one in EMOTIONS]
+            keys += [f"check.{one.code}" for one in made.quality.checks]
+            for words in [texts.text(key, lang) for key in keys] + [
+                "62.0%",
+                "call.wav",
+                made.source.codec,
+                "compact (built in)",
+                "(512) float32",
+                "Inference time: 0.20s",
+            ]:
+                assert words in outline.text, words
+            assert texts.text("ui.time", lang) not in outline.text
 
 
 def test_both_languages_stand_side_by_side():
@@ -126,18 +125,16 @@ def draw_text(code: str) -> str:
     return texts.text(f"{area}.{code}", "en")
 
 
-@pytest.mark.parametrize(
-    ("bound", "value", "limit"),
-    [
+def test_a_check_says_which_way_its_threshold_points(subtests):
+    for bound, value, limit in [
         ("at_least", 3.0, "≥ 20.0 dB"),
         ("at_most", 3.0, "≤ 20.0 dB"),
         ("none", 3.0, None),
         ("at_least", None, None),
-    ],
-)
-def test_a_check_says_which_way_its_threshold_points(bound, value, limit):
-    check = Check("snr", value, "db", 20.0, bound, "ok")
-    assert CheckView(check, "PCM_16").limit == limit
+    ]:
+        with subtests.test(bound=bound, value=value):
+            check = Check("snr", value, "db", 20.0, bound, "ok")
+            assert CheckView(check, "PCM_16").limit == limit
 
 
 def test_a_result_of_the_first_webui_shows_its_files():

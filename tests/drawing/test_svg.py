@@ -51,18 +51,16 @@ def test_the_strongest_band_touches_the_top():
     assert drawn[-1].tolist() == [8000, 100]
 
 
-@pytest.mark.parametrize(
-    ("duration_s", "labels"),
-    [
+def test_ticks(subtests):
+    for duration_s, labels in [
         (0.4, ["0"]),
         (3.0, ["0", "0.5", "1", "1.5", "2", "2.5", "3"]),
         (59.0, ["0", "10", "20", "30", "40", "50"]),
         (90.0, ["0:00", "0:20", "0:40", "1:00", "1:20"]),
         (3600.0, ["0:00", "10:00", "20:00", "30:00", "40:00", "50:00", "60:00"]),
-    ],
-)
-def test_ticks(duration_s, labels):
-    assert [one.label for one in svg.ticks(duration_s)] == labels
+    ]:
+        with subtests.test(duration_s=duration_s):
+            assert [one.label for one in svg.ticks(duration_s)] == labels
 
 
 def test_ticks_stay_few_in_a_recording_of_any_length():

@@ -15,7 +15,6 @@ from functools import cached_property
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Union
 
-import pytest
 from jinja2 import Environment, nodes
 
 from emotion2vec_ui import drawing
@@ -44,10 +43,11 @@ def test_each_template_has_one_class_and_each_class_one_template():
     assert [one.template for one in CLASSES] == sorted(files)
 
 
-@pytest.mark.parametrize("view", CLASSES, ids=lambda one: one.template)
-def test_a_template_uses_only_what_its_class_has(view):
-    source = (render.TEMPLATES / view.template).read_text(encoding="utf-8")
-    assert faults(source, view) == []
+def test_a_template_uses_only_what_its_class_has(subtests):
+    for view in CLASSES:
+        with subtests.test(template=view.template):
+            source = (render.TEMPLATES / view.template).read_text(encoding="utf-8")
+            assert faults(source, view) == []
 
 
 # --- what a template asks for ---------------------------------------------------------------------
@@ -200,23 +200,20 @@ class Sample(View):
         return lang
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
+def test_what_is_there_passes(subtests):
+    for source in [
         "{{ view.first.word }}{{ view.maybe.word }}{{ view.by_name['a'].word }}{{ lang }}",
         "{% for part in view.parts[1:] %}{{ loop.index }}{{ t(part.word) }}{% endfor %}",
         "{% for name, part in view.pairs %}{{ name }}{{ part.word }}{% endfor %}",
         "{% set part, n = view.first, 1 %}{{ part.word|upper if n else say(view.words) }}",
         "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{{ twice(view.first.word) }}",
-    ],
-)
-def test_what_is_there_passes(source):
-    assert faults(source, Sample) == []
+    ]:
+        with subtests.test(source=source):
+            assert faults(source, Sample) == []
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
+def test_what_is_not_there_is_found(subtests):
+    for source in [
         "{{ view.nothing }}",
         "{{ view.first.nothing }}",
         "{{ view.maybe.nothing }}",
@@ -233,7 +230,6 @@ def test_what_is_there_passes(source):
         "{% macro twice(x) %}{{ x.word }}{% endmacro %}",
         "{{ 'a' if view.nothing }}",
         "{{ '%s'|format(view.nothing) }}",
-    ],
-)
-def test_what_is_not_there_is_found(source):
-    assert faults(source, Sample) != []
+    ]:
+        with subtests.test(source=source):
+            assert faults(source, Sample) != []

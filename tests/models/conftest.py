@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import random_model
 from emotion2vec_ui.models import files, loader
 from emotion2vec_ui.settings import Settings
-from tests import tiny
 
 
 @pytest.fixture(scope="session")
 def pristine_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory that no test changes, without slim weights."""
-    return tiny.build_model_dir(tmp_path_factory.mktemp("model") / "tiny")
+    return random_model.build_model_dir(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture

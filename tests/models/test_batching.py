@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.synthetic_audio import speechlike
 from emotion2vec_ui.errors import ShuttingDown
 from emotion2vec_ui.models import engine
 from emotion2vec_ui.models.batching import Batcher, Priority
-from tests.media import speechlike
 
 
 class Recorder(torch.nn.Module):

@@ -70,12 +70,15 @@ def test_labels_and_head(model: compact.Compact) -> None:
     assert not model.training
 
 
-@pytest.mark.parametrize("n", [400, 401, 719, 720, 721, 1039, 1040, 16_000, 16_001, 47_999])
-def test_frames_are_as_many_as_emotion2vec_makes(model: compact.Compact, n: int) -> None:
-    expected = (n - 400) // 320 + 1
-    with torch.inference_mode():
-        features = model(torch.randn(1, n, generator=torch.Generator().manual_seed(n)))
-    assert frame_count(n) == features.shape[1] == expected
+def test_frames_are_as_many_as_emotion2vec_makes(
+    model: compact.Compact, subtests: pytest.Subtests
+) -> None:
+    for n in [400, 401, 719, 720, 721, 1039, 1040, 16_000, 16_001, 47_999]:
+        with subtests.test(n=n):
+            expected = (n - 400) // 320 + 1
+            with torch.inference_mode():
+                features = model(torch.randn(1, n, generator=torch.Generator().manual_seed(n)))
+            assert frame_count(n) == features.shape[1] == expected
     assert frame_count(16_000) == 49
 
 
@@ -146,12 +149,13 @@ def test_a_minute_says_what_its_parts_say(model: compact.Compact) -> None:
     assert np.abs(alone - long).max() < 0.15
 
 
-@pytest.mark.parametrize("n", [0, 1, 399])
-def test_too_short_is_refused(model: compact.Compact, n: int) -> None:
-    with pytest.raises(ValueError, match="400"):
-        model(torch.zeros(1, n))
-    with pytest.raises(ValueError, match="400"):
-        model(torch.zeros(1, 16_000), torch.tensor([n]))
+def test_too_short_is_refused(model: compact.Compact, subtests: pytest.Subtests) -> None:
+    for n in [0, 1, 399]:
+        with subtests.test(n=n):
+            with pytest.raises(ValueError, match="400"):
+                model(torch.zeros(1, n))
+            with pytest.raises(ValueError, match="400"):
+                model(torch.zeros(1, 16_000), torch.tensor([n]))
 
 
 def not_speech() -> dict[str, np.ndarray]:
@@ -183,19 +187,23 @@ def not_speech() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("name", list(not_speech()))
-def test_what_is_not_speech_is_unknown(model: compact.Compact, name: str) -> None:
-    found = scores(model, not_speech()[name])[0]
-    assert LABELS[found.argmax()] == "unknown", dict(zip(LABELS, found.round(3), strict=True))
-    assert found[8] > 0.6
+def test_what_is_not_speech_is_unknown(model: compact.Compact, subtests: pytest.Subtests) -> None:
+    for name, sound in not_speech().items():
+        with subtests.test(name=name):
+            found = scores(model, sound)[0]
+            assert LABELS[found.argmax()] == "unknown", dict(
+                zip(LABELS, found.round(3), strict=True)
+            )
+            assert found[8] > 0.6
 
 
-@pytest.mark.parametrize("name", ["en", "zh"])
-def test_speech_is_not_unknown(model: compact.Compact, name: str) -> None:
-    wave = speech(name)
-    assert scores(model, wave)[0, 8] < 0.3
-    noise = np.random.default_rng(7).standard_normal(len(wave)) * wave.std() * 10 ** (-10 / 20)
-    assert scores(model, wave + noise)[0, 8] < 0.5  # 10 dB SNR
+def test_speech_is_not_unknown(model: compact.Compact, subtests: pytest.Subtests) -> None:
+    for name in ["en", "zh"]:
+        with subtests.test(name=name):
+            wave = speech(name)
+            assert scores(model, wave)[0, 8] < 0.3
+            noise = np.random.default_rng(7).standard_normal(len(wave)) * wave.std()
+            assert scores(model, wave + noise * 10 ** (-10 / 20))[0, 8] < 0.5  # 10 dB SNR
 
 
 def test_file_size_and_metadata() -> None:

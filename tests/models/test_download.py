@@ -20,13 +20,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from benchmarks import random_model
 from emotion2vec_ui.errors import ModelDownloadError
 from emotion2vec_ui.models import download, loader
 from emotion2vec_ui.models import holder as holder_module
 from emotion2vec_ui.models.files import resolve
 from emotion2vec_ui.models.holder import BACKOFF_S, ModelHolder
 from emotion2vec_ui.settings import Settings
-from tests import tiny
 
 MODEL = "iic/emotion2vec_plus_large"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -169,7 +169,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    directory = tiny.build_model_dir(tmp_path_factory.mktemp("hub") / "tiny")
+    directory = random_model.build_model_dir(tmp_path_factory.mktemp("hub") / "tiny")
     found = {path.name: path.read_bytes() for path in directory.iterdir()}
     return {**found, "README.md": b"# not needed", "example/test.wav": b"RIFF" * 1000}
 

@@ -13,10 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.synthetic_audio import speechlike
 from emotion2vec_ui.errors import OutOfMemory
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models import engine
-from tests.media import speechlike
 
 LENGTHS_S = (0.025, 0.3, 1.0, 1.017, 2.0, 3.3, 7.77)
 
@@ -66,17 +66,18 @@ def test_each_clip_alone_equals_funasr(tiny, clips, reference):
     assert_equal(predictions, reference)
 
 
-@pytest.mark.parametrize("batch_s", [0.0, 5.0, 1000.0])
-def test_any_batch_equals_funasr(tiny, clips, reference, batch_s):
-    assert_equal(engine.predict(tiny, clips, features=True, batch_s=batch_s), reference)
+def test_any_batch_equals_funasr(tiny, clips, reference, subtests):
+    for batch_s in [0.0, 5.0, 1000.0]:
+        with subtests.test(batch_s=batch_s):
+            assert_equal(engine.predict(tiny, clips, features=True, batch_s=batch_s), reference)
 
 
 def test_labels_in_another_order_equal_funasr_by_label(tmp_path, clips):
     """The files name the head's outputs in any order; ours are always in that of EMOTIONS."""
+    from benchmarks.random_model import TOKENS, build_model_dir
     from emotion2vec_ui.models.files import resolve
     from emotion2vec_ui.models.loader import load
     from emotion2vec_ui.settings import Settings
-    from tests.tiny import TOKENS, build_model_dir
 
     directory = build_model_dir(tmp_path / "tiny")
     tokens = [*TOKENS[4:], *TOKENS[:4]]
@@ -99,14 +100,15 @@ def test_order_does_not_matter(tiny, clips):
         np.testing.assert_allclose(a.logits, b.logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("gain_db", [-20, 20])
-def test_gain_does_not_matter(tiny, clips, gain_db):
+def test_gain_does_not_matter(tiny, clips, subtests):
     # Within bounds: upstream's normalisation adds 1e-5 to the variance, which recordings below
     # about -40 dBFS feel. Equality with upstream comes first; the quality report tells the level.
     clip = clips[-1]
     loud = engine.predict(tiny, [clip])[0].scores
-    other = engine.predict(tiny, [clip * np.float32(10 ** (gain_db / 20))])[0].scores
-    np.testing.assert_allclose(other, loud, atol=2e-3)
+    for gain_db in [-20, 20]:
+        with subtests.test(gain_db=gain_db):
+            other = engine.predict(tiny, [clip * np.float32(10 ** (gain_db / 20))])[0].scores
+            np.testing.assert_allclose(other, loud, atol=2e-3)
 
 
 def test_frame_logits_average_to_the_utterance(tiny, clips):

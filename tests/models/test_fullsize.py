@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.random_model import FULL_SIZE, build_model_dir
+from benchmarks.synthetic_audio import speechlike
 from tests.conftest import ROOT
-from tests.media import speechlike
-from tests.tiny import FULL_SIZE, build_model_dir
 
 pytestmark = pytest.mark.fullsize
 

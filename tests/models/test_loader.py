@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks import random_model
 from emotion2vec_ui.errors import (
     DeviceUnavailable,
     ModelFilesError,
@@ -21,7 +23,6 @@ from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.models import files, loader
 from emotion2vec_ui.models.files import SLIM_NAME
 from emotion2vec_ui.settings import Settings
-from tests import tiny
 from tests.models.conftest import cut, load, rewrite_weights, scores, wave
 
 pytestmark = pytest.mark.usefixtures("private_home")
@@ -90,7 +91,7 @@ def test_the_heads_rows_are_put_in_the_order_of_emotions(model_dir: Path) -> Non
     """Nine labels in any order in the files; the same head, bit for bit, once loaded."""
     expected = load(model_dir)
     order = np.random.default_rng(3).permutation(9)
-    tokens(tuple(tiny.TOKENS[i] for i in order))(model_dir)
+    tokens(tuple(random_model.TOKENS[i] for i in order))(model_dir)
 
     def reorder(state: dict[str, torch.Tensor]) -> None:
         for name in ("proj.weight", "proj.bias"):
@@ -171,9 +172,10 @@ def with_five_outputs(state: dict[str, torch.Tensor]) -> None:
     state["proj.bias"] = state["proj.bias"][:5].clone()
 
 
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
+def test_unusable_files_are_errors(
+    pristine_dir: Path, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for damage, expected in [
         (lambda d: (d / "model.pt").unlink(), "missing"),
         (lambda d: (d / "config.yaml").unlink(), "missing"),
         (lambda d: (d / "tokens.txt").unlink(), "missing"),
@@ -182,9 +184,9 @@ def with_five_outputs(state: dict[str, torch.Tensor]) -> None:
         (flip, "cut or damaged"),
         (pointer("model.pt"), "git lfs pull"),
         (pointer("tokens.txt"), "git lfs pull"),
-        (tokens(tiny.OLD_TOKENS), "5 usable ones.*revision `master`"),
-        (tokens(tiny.TOKENS[:5]), "5 usable ones"),
-        (tokens((*tiny.TOKENS[:8], "x/bored")), "not emotion2vec's nine"),
+        (tokens(random_model.OLD_TOKENS), "5 usable ones.*revision `master`"),
+        (tokens(random_model.TOKENS[:5]), "5 usable ones"),
+        (tokens((*random_model.TOKENS[:8], "x/bored")), "not emotion2vec's nine"),
         (lambda d: (d / "tokens.txt").write_bytes(b"\xff\xfe\x00"), "cut or damaged"),
         (lambda d: (d / "config.yaml").write_text("model: ["), "cut or damaged"),
         (change_config(model="Paraformer"), r"Emotion2vec model \(model: Paraformer"),
@@ -194,15 +196,16 @@ def with_five_outputs(state: dict[str, torch.Tensor]) -> None:
         (weights(without_proj), "2 of the weights are missing: proj.bias, proj.weight"),
         (weights(without_block), "of the weights are missing: blocks.0"),
         (weights(with_five_outputs), "has the shape 5.*9.* was expected"),
-    ],
-)
-def test_unusable_files_are_errors(model_dir: Path, damage: Any, expected: str) -> None:
-    damage(model_dir)
-    with pytest.raises(ModelFilesError, match=f"(?s){expected}") as caught:
-        load(model_dir)
-    assert str(model_dir) in caught.value.message("zh")
-    assert not (model_dir / SLIM_NAME).exists()
-    assert not list(model_dir.glob(".*")), "a temporary file was left"
+    ]:
+        with subtests.test(expected=expected):
+            model_dir = Path(tempfile.mkdtemp(dir=tmp_path), "tiny")
+            shutil.copytree(pristine_dir, model_dir)
+            damage(model_dir)
+            with pytest.raises(ModelFilesError, match=f"(?s){expected}") as caught:
+                load(model_dir)
+            assert str(model_dir) in caught.value.message("zh")
+            assert not (model_dir / SLIM_NAME).exists()
+            assert not list(model_dir.glob(".*")), "a temporary file was left"
 
 
 def test_missing_decoder_is_no_loss(model_dir: Path) -> None:
@@ -272,9 +275,10 @@ def test_bf16_of_this_cpu_is_what_the_system_says() -> None:
     assert loader.has_bf16("cpu") == bool({"avx512_bf16", "amx_tile"} & flags)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_sixteen_bits_stay_close(model_dir: Path, precision: str) -> None:
+def test_sixteen_bits_stay_close(model_dir: Path, subtests: pytest.Subtests) -> None:
     expected = scores(load(model_dir), wave())
-    loaded = load(model_dir, precision=precision)
-    assert {p.dtype for p in loaded.backbone.parameters()} == {loaded.dtype}
-    assert np.abs(scores(loaded, wave()) - expected).max() < 0.05
+    for precision in ["bf16", "fp16"]:
+        with subtests.test(precision=precision):
+            loaded = load(model_dir, precision=precision)
+            assert {p.dtype for p in loaded.backbone.parameters()} == {loaded.dtype}
+            assert np.abs(scores(loaded, wave()) - expected).max() < 0.05

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import random_model
 from emotion2vec_ui.errors import (
     ModelFilesError,
 )
@@ -23,7 +24,6 @@ from emotion2vec_ui.models import files, loader
 from emotion2vec_ui.models.files import SLIM_NAME
 from emotion2vec_ui.models.weights import STALE_TEMPORARY_S
 from emotion2vec_ui.settings import Settings
-from tests import tiny
 from tests.models.conftest import load, scores, wave
 
 pytestmark = pytest.mark.usefixtures("private_home")
@@ -59,7 +59,7 @@ def test_second_load_does_not_open_the_checkpoint(model_dir: Path) -> None:
 
 def test_replaced_checkpoint_rebuilds_slim_weights(model_dir: Path, tmp_path: Path) -> None:
     before = load(model_dir)
-    other = tiny.build_model_dir(tmp_path / "other", seed=1)
+    other = random_model.build_model_dir(tmp_path / "other", seed=1)
     os.replace(other / "model.pt", model_dir / "model.pt")
     after = load(model_dir)
     assert after.weights_sha256 != before.weights_sha256
@@ -67,21 +67,22 @@ def test_replaced_checkpoint_rebuilds_slim_weights(model_dir: Path, tmp_path: Pa
     assert load(model_dir).weights_sha256 == after.weights_sha256
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "nan", "other shape"])
-def test_damaged_slim_weights_are_rebuilt(model_dir: Path, damage: str) -> None:
+def test_damaged_slim_weights_are_rebuilt(model_dir: Path, subtests: pytest.Subtests) -> None:
     expected = scores(load(model_dir), wave())
     slim = model_dir / SLIM_NAME
     content = slim.read_bytes()
-    if damage == "cut":
-        slim.write_bytes(content[:-1000])
-    elif damage == "garbage":
-        slim.write_bytes(b"\xff" * len(content))
-    elif damage == "nan":
-        slim.write_bytes(content[:-4] + np.float32(np.nan).tobytes())
-    else:
-        slim.write_bytes(content.replace(b'"shape": [9]', b'"shape": [8]'))
-    assert np.array_equal(scores(load(model_dir), wave()), expected)
-    assert slim.read_bytes() == content
+    for damage in ["cut", "garbage", "nan", "other shape"]:
+        with subtests.test(damage=damage):
+            if damage == "cut":
+                slim.write_bytes(content[:-1000])
+            elif damage == "garbage":
+                slim.write_bytes(b"\xff" * len(content))
+            elif damage == "nan":
+                slim.write_bytes(content[:-4] + np.float32(np.nan).tobytes())
+            else:
+                slim.write_bytes(content.replace(b'"shape": [9]', b'"shape": [8]'))
+            assert np.array_equal(scores(load(model_dir), wave()), expected)
+            assert slim.read_bytes() == content
 
 
 def test_slim_weights_alone_are_enough(model_dir: Path) -> None:

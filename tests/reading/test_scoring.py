@@ -66,24 +66,24 @@ def test_article_everything_between_008_and_015_is_flat():
 # --- boundaries ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("confidence", "band"),
-    [
-        (0.8500, "medium"), (0.8501, "high"),
-        (0.7000, "medium"), (0.6999, "low"),
-        (0.5000, "low"), (0.4999, "unreliable"),
-        (1.0, "high"),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("noise", [0.0, 1e-7, -1e-7])
-def test_band_boundaries_survive_float_noise(confidence, band, noise):
-    for value in (confidence + noise, float(np.float32(confidence)) + noise):
-        assert read(happy=value if confidence < 1 else 1.0).band == band
+def test_band_boundaries_survive_float_noise(subtests):
+    for noise in [0.0, 1e-7, -1e-7]:
+        for confidence, band in [
+            (0.8500, "medium"),
+            (0.8501, "high"),
+            (0.7000, "medium"),
+            (0.6999, "low"),
+            (0.5000, "low"),
+            (0.4999, "unreliable"),
+            (1.0, "high"),
+        ]:
+            with subtests.test(confidence=confidence, noise=noise):
+                for value in (confidence + noise, float(np.float32(confidence)) + noise):
+                    assert read(happy=value if confidence < 1 else 1.0).band == band
 
 
-@pytest.mark.parametrize(
-    ("given_scores", "shape"),
-    [
+def test_shape_boundaries(subtests):
+    for given_scores, shape in [
         ({"happy": 0.71, "sad": 0.09}, "single"),
         ({"happy": 0.70, "sad": 0.09}, "graded"),  # > 0.7, not from 0.7
         ({"happy": 0.75, "sad": 0.10}, "graded"),  # others < 0.1, not up to 0.1
@@ -92,10 +92,9 @@ def test_band_boundaries_survive_float_noise(confidence, band, noise):
         ({"happy": 0.33, "sad": 0.33, "angry": 0.33}, "graded"),  # three are not two
         ({"happy": 0.16}, "graded"),
         ({}, "flat"),
-    ],
-)
-def test_shape_boundaries(given_scores, shape):
-    assert read(**given_scores).shape == shape
+    ]:
+        with subtests.test(given_scores=given_scores):
+            assert read(**given_scores).shape == shape
 
 
 def test_second_emotion_is_named_from_exactly_010():
@@ -116,20 +115,23 @@ def test_other_and_unknown_are_never_half_of_a_mixture():
 # --- advice: the weakest of band, recording and model -----------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("confidence", "quality", "advice"),
-    [
-        (0.95, "good", "use"), (0.95, None, "use"),
-        (0.95, "fair", "check_context"), (0.95, "poor", "improve_audio_first"),
-        (0.80, "good", "check_context"), (0.80, "poor", "improve_audio_first"),
-        (0.60, "good", "check_audio"), (0.60, "poor", "record_again"),
-        (0.40, "good", "record_again"), (0.40, "poor", "record_again"),
-    ],
-)  # fmt: skip
-def test_advice_folds_quality_in(confidence, quality, advice):
-    reading = read(quality, happy=confidence)
-    assert reading.advice == advice
-    assert (f"quality_{quality}" in reading.caveats) == (quality in ("fair", "poor"))
+def test_advice_folds_quality_in(subtests):
+    for confidence, quality, advice in [
+        (0.95, "good", "use"),
+        (0.95, None, "use"),
+        (0.95, "fair", "check_context"),
+        (0.95, "poor", "improve_audio_first"),
+        (0.80, "good", "check_context"),
+        (0.80, "poor", "improve_audio_first"),
+        (0.60, "good", "check_audio"),
+        (0.60, "poor", "record_again"),
+        (0.40, "good", "record_again"),
+        (0.40, "poor", "record_again"),
+    ]:
+        with subtests.test(confidence=confidence, quality=quality):
+            reading = read(quality, happy=confidence)
+            assert reading.advice == advice
+            assert (f"quality_{quality}" in reading.caveats) == (quality in ("fair", "poor"))
 
 
 def test_the_built_in_model_never_earns_use():
@@ -176,18 +178,15 @@ def test_a_tie_goes_to_the_first_in_the_list():
     assert read(sad=0.5, happy=0.5).emotion == "happy"
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
+def test_impossible_scores_are_refused(subtests):
+    for bad in [
         {"happy": 1.0},
         {**scores(happy=0.5), "joy": 0.0},
         {**scores(happy=0.5), "happy": float("nan")},
         {**scores(happy=0.5), "happy": 0.9},
-    ],
-)
-def test_impossible_scores_are_refused(bad):
-    with pytest.raises(ValueError):
-        scoring.read(bad, quality_verdict=None, built_in=False)
+    ]:
+        with subtests.test(bad=bad), pytest.raises(ValueError):
+            scoring.read(bad, quality_verdict=None, built_in=False)
 
 
 # --- softmax, norm, log ---------------------------------------------------------------------------
@@ -252,12 +251,13 @@ def test_windows_slide_by_fifty_and_a_last_one_ends_with_the_clip():
     assert scoring.weighted_frames(ramp(200)).windows == 3  # 0, 50, 100: no tail to add
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 7, 99, 100, 101, 150, 999])
-def test_constant_frames_are_left_as_they_are(frames):
-    p = np.random.default_rng(frames).dirichlet(np.ones(9))
-    weighted = scoring.weighted_frames(np.tile(p, (frames, 1)))
-    np.testing.assert_allclose(list(weighted.scores.values()), p, atol=1e-9)
-    assert weighted.window_frames == min(frames, 100)
+def test_constant_frames_are_left_as_they_are(subtests):
+    for frames in [1, 2, 3, 7, 99, 100, 101, 150, 999]:
+        with subtests.test(frames=frames):
+            p = np.random.default_rng(frames).dirichlet(np.ones(9))
+            weighted = scoring.weighted_frames(np.tile(p, (frames, 1)))
+            np.testing.assert_allclose(list(weighted.scores.values()), p, atol=1e-9)
+            assert weighted.window_frames == min(frames, 100)
 
 
 def test_peak_window_is_where_the_emotion_is():
@@ -271,7 +271,7 @@ def test_peak_window_is_where_the_emotion_is():
     assert peak.score == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("shape", [(0, 9), (10, 8), (9,)])
-def test_weighted_frames_refuses_other_shapes(shape):
-    with pytest.raises(ValueError, match="shape"):
-        scoring.weighted_frames(np.zeros(shape))
+def test_weighted_frames_refuses_other_shapes(subtests):
+    for shape in [(0, 9), (10, 8), (9,)]:
+        with subtests.test(shape=shape), pytest.raises(ValueError, match="shape"):
+            scoring.weighted_frames(np.zeros(shape))

@@ -82,11 +82,12 @@ def test_noise_adds_no_segments(seed, strength):
     np.testing.assert_allclose([s.start_s for s in noisy], [0, 2.0, 3.5, 6.5], atol=0.2)
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3])
-def test_a_few_wild_frames_do_not_make_a_segment(frames):
-    logits = staircase(("neutral", 4.0))
-    logits[100 : 100 + frames, EMOTIONS.index("angry")] = 50.0
-    assert [s.emotion for s in timeline.segments(logits)] == ["neutral"]
+def test_a_few_wild_frames_do_not_make_a_segment(subtests):
+    for frames in [1, 2, 3]:
+        with subtests.test(frames=frames):
+            logits = staircase(("neutral", 4.0))
+            logits[100 : 100 + frames, EMOTIONS.index("angry")] = 50.0
+            assert [s.emotion for s in timeline.segments(logits)] == ["neutral"]
 
 
 @given(st.integers(0, 10_000))
@@ -174,6 +175,11 @@ def test_short_words_join_their_sentence_and_sentences_stay_apart():
     assert timeline.utterances([]) == []
 
 
+def test_a_short_word_at_the_end_gets_the_silence_that_its_neighbour_does_not_need():
+    windows = timeline.utterances([(1.0, 15.0), (15.75, 16.25)], duration_s=16.25)
+    np.testing.assert_allclose(windows, [(0.7, 15.3), (15.3, 16.25)])
+
+
 def test_speech_without_a_pause_is_cut_evenly():
     windows = timeline.utterances([(0.0, 40.0)], duration_s=40)
     np.testing.assert_allclose(windows, [(0, 40 / 3), (40 / 3, 80 / 3), (80 / 3, 40)])
@@ -256,14 +262,15 @@ def test_no_segments_still_make_valid_files():
 # --- curve ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("frames", [1, 2, 299, 300, 301, 180_000])
-def test_a_curve_has_at_most_its_columns_and_each_sums_to_one(frames):
-    logits = np.random.default_rng(0).normal(size=(frames, 9))
-    curve = timeline.curve(logits, max_columns=300)
-    scores = np.array(curve.scores)
-    assert scores.shape == (min(frames, 300), 9)
-    np.testing.assert_allclose(scores.sum(axis=1), 1.0, atol=1e-12)
-    assert curve.step_s * len(scores) == pytest.approx(frames / 50)
+def test_a_curve_has_at_most_its_columns_and_each_sums_to_one(subtests):
+    for frames in [1, 2, 299, 300, 301, 180_000]:
+        with subtests.test(frames=frames):
+            logits = np.random.default_rng(0).normal(size=(frames, 9))
+            curve = timeline.curve(logits, max_columns=300)
+            scores = np.array(curve.scores)
+            assert scores.shape == (min(frames, 300), 9)
+            np.testing.assert_allclose(scores.sum(axis=1), 1.0, atol=1e-12)
+            assert curve.step_s * len(scores) == pytest.approx(frames / 50)
 
 
 def test_the_curve_of_a_constant_is_its_softmax():

@@ -31,10 +31,11 @@ def made(frames: bool = False, **facts) -> Report:
     )
 
 
-@pytest.mark.parametrize("frames", [False, True])
-def test_what_was_written_is_read_back(frames):
-    content = to_json(made(frames))
-    assert to_json(parse(content)) == content
+def test_what_was_written_is_read_back(subtests):
+    for frames in [False, True]:
+        with subtests.test(frames=frames):
+            content = to_json(made(frames))
+            assert to_json(parse(content)) == content
 
 
 def test_the_five_classic_fields_come_first_and_frames_add_theirs():
@@ -59,14 +60,15 @@ def test_the_answer_is_the_file_and_its_addresses():
         assert answer == json.loads(to_json(report)) | vars(files)
 
 
-@pytest.mark.parametrize("lang", texts.languages())
-def test_every_sentence_is_in_one_language_and_nothing_else_changes(lang):
-    plain = made(quality="poor", emotion="happy", confidence=0.45, lang="en")
-    words = in_words(plain, lang)
-    assert words.reliability.advice == texts.text("advice.record_again", lang)
-    assert all(one.text for one in words.warnings) and words.distribution.text
-    assert words.log[0] == "Audio info: duration=5.2s, sr=16000"
-    assert in_words(words, "en") == plain
+def test_every_sentence_is_in_one_language_and_nothing_else_changes(subtests):
+    for lang in texts.languages():
+        with subtests.test(lang=lang):
+            plain = made(quality="poor", emotion="happy", confidence=0.45, lang="en")
+            words = in_words(plain, lang)
+            assert words.reliability.advice == texts.text("advice.record_again", lang)
+            assert all(one.text for one in words.warnings) and words.distribution.text
+            assert words.log[0] == "Audio info: duration=5.2s, sr=16000"
+            assert in_words(words, "en") == plain
 
 
 def schema_1(frames: bool = False) -> dict:
@@ -78,10 +80,11 @@ def schema_1(frames: bool = False) -> dict:
     return content
 
 
-@pytest.mark.parametrize("frames", [False, True])
-def test_the_first_schema_is_read_as_the_present_one(frames):
-    read = parse(json.dumps(schema_1(frames)).encode())
-    assert read == parse(to_json(made(frames))) and read.schema == SCHEMA
+def test_the_first_schema_is_read_as_the_present_one(subtests):
+    for frames in [False, True]:
+        with subtests.test(frames=frames):
+            read = parse(json.dumps(schema_1(frames)).encode())
+            assert read == parse(to_json(made(frames))) and read.schema == SCHEMA
 
 
 def test_a_result_of_the_first_webui_has_what_follows_from_its_scores(tmp_path):
@@ -99,17 +102,14 @@ def test_a_result_of_the_first_webui_has_what_follows_from_its_scores(tmp_path):
     assert read.source is read.model is read.quality is read.timing is read.weighted is None
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_what_is_no_result_is_refused(subtests):
+    for changes in [
         {"schema": "emotion2vec_ui.result/99"},
         {"emotion": "bored"},
         {"confidence": 1.5},
         {"timestamp": "2026-1-4 1:2:3"},
         {"scores": {"happy": 1.0}},
         {"quality": {"verdict": "splendid"}},
-    ],
-)
-def test_what_is_no_result_is_refused(changes):
-    with pytest.raises(Unreadable):
-        parse(json.dumps(json.loads(to_json(made())) | changes).encode())
+    ]:
+        with subtests.test(changes=changes), pytest.raises(Unreadable):
+            parse(json.dumps(json.loads(to_json(made())) | changes).encode())

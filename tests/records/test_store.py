@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from benchmarks.synthetic_audio import speechlike
 from emotion2vec_ui.errors import DiskFull, OutputError
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.records import store as results
 from emotion2vec_ui.records.report import parse
 from tests.conftest import ROOT
-from tests.media import speechlike
 
 REPORT = parse(
     json.dumps(

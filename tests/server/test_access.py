@@ -7,9 +7,9 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from emotion2vec_ui.errors import RateLimited
 from emotion2vec_ui.server.access import RATE_WINDOW_S, RateLimiter
-from tests.media import speechlike, write_soundfile
 
 USER, PASSWORD, KEY = "operator", "correct horse", "key-two"
 
@@ -55,59 +55,57 @@ def recording(tmp_path_factory):
     return write_soundfile(path, speechlike(1), 16000, "WAV", "PCM_16").read_bytes()
 
 
-@pytest.mark.parametrize(("method", "path"), PROTECTED)
-@pytest.mark.parametrize(
-    "headers",
-    [
+def test_nothing_without_a_key(guarded, subtests):
+    for headers in [
         {},
         {"Authorization": "Bearer wrong"},
         {"X-API-Key": "key"},
         {"Authorization": "Basic !!!"},
         {"Authorization": "Bearer "},
-    ],
-)
-def test_nothing_without_a_key(guarded, method, path, headers):
-    response = requests.request(method, guarded.url + path, headers=headers, timeout=10)
-    assert response.status_code == 401
-    assert response.json()["error"]["code"] == "unauthorized"
-    assert response.headers["WWW-Authenticate"].startswith("Basic")
+    ]:
+        for method, path in PROTECTED:
+            with subtests.test(method=method, path=path, headers=headers):
+                response = requests.request(method, guarded.url + path, headers=headers, timeout=10)
+                assert response.status_code == 401
+                assert response.json()["error"]["code"] == "unauthorized"
+                assert response.headers["WWW-Authenticate"].startswith("Basic")
 
 
-@pytest.mark.parametrize("auth", [(USER, "wrong"), (PASSWORD, USER), ("", ""), (USER, "")])
-def test_nothing_with_a_wrong_password(guarded, auth):
-    assert requests.get(guarded.url, auth=auth, timeout=10).status_code == 401
+def test_nothing_with_a_wrong_password(guarded, subtests):
+    for auth in [(USER, "wrong"), (PASSWORD, USER), ("", ""), (USER, "")]:
+        with subtests.test(auth=auth):
+            assert requests.get(guarded.url, auth=auth, timeout=10).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready"])
-def test_probes_need_no_key(guarded, path):
-    assert requests.get(guarded.url + path, timeout=10).status_code == 200
+def test_probes_need_no_key(guarded, subtests):
+    for path in ["/health", "/ready"]:
+        with subtests.test(path=path):
+            assert requests.get(guarded.url + path, timeout=10).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("headers", "auth"),
-    [
+def test_each_way_in(guarded, recording, subtests):
+    for headers, auth in [
         ({"Authorization": f"Bearer {KEY}"}, None),
         ({"X-API-Key": "key-one"}, None),
         ({}, (USER, PASSWORD)),
         ({}, ("anyone", KEY)),
-    ],
-)
-def test_each_way_in(guarded, recording, headers, auth):
-    for path in ("/", "/docs", "/metrics", "/gradio_api/info"):
-        response = requests.get(guarded.url + path, headers=headers, auth=auth, timeout=10)
-        assert response.status_code == 200
-    response = requests.post(
-        f"{guarded.url}/api/predict",
-        files={"audio": recording},
-        headers=headers,
-        auth=auth,
-        timeout=60,
-    )
-    assert response.status_code == 200
-    result = requests.get(
-        guarded.url + response.json()["result_url"], headers=headers, auth=auth, timeout=10
-    )
-    assert result.status_code == 200
+    ]:
+        with subtests.test(headers=headers, auth=auth):
+            for path in ("/", "/docs", "/metrics", "/gradio_api/info"):
+                response = requests.get(guarded.url + path, headers=headers, auth=auth, timeout=10)
+                assert response.status_code == 200
+            response = requests.post(
+                f"{guarded.url}/api/predict",
+                files={"audio": recording},
+                headers=headers,
+                auth=auth,
+                timeout=60,
+            )
+            assert response.status_code == 200
+            result = requests.get(
+                guarded.url + response.json()["result_url"], headers=headers, auth=auth, timeout=10
+            )
+            assert result.status_code == 200
 
 
 def test_gradio_client_with_a_key(guarded):
@@ -118,21 +116,19 @@ def test_gradio_client_with_a_key(guarded):
     client.close()
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Origin": "http://127.0.0.1:1"},
-        {"Sec-Fetch-Site": "cross-site"},
-    ],
-)
-@pytest.mark.parametrize("path", ["/api/predict", "/gradio_api/upload", "/gradio_api/queue/join"])
-def test_pages_of_other_sites_cannot_post(server, headers, path):
-    response = requests.post(server.url + path, headers=headers, timeout=10)
-    assert response.status_code == 403
-    assert response.json()["error"]["code"] == "foreign_origin"
-    assert "Access-Control-Allow-Origin" not in response.headers
+def test_pages_of_other_sites_cannot_post(server, subtests):
+    for path in ["/api/predict", "/gradio_api/upload", "/gradio_api/queue/join"]:
+        for headers in [
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Origin": "http://127.0.0.1:1"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ]:
+            with subtests.test(path=path, headers=headers):
+                response = requests.post(server.url + path, headers=headers, timeout=10)
+                assert response.status_code == 403
+                assert response.json()["error"]["code"] == "foreign_origin"
+                assert "Access-Control-Allow-Origin" not in response.headers
 
 
 def test_the_own_page_can_post(server, recording):
@@ -183,14 +179,15 @@ TRAVERSALS = [
 ]
 
 
-@pytest.mark.parametrize("path", TRAVERSALS)
-def test_only_results_are_served(server, path):
-    # A prepared request keeps the path as it is written; requests would tidy it.
-    request = requests.Request("GET", server.url).prepare()
-    request.url = server.url + path
-    response = requests.Session().send(request, timeout=10)
-    assert response.status_code in (400, 403, 404, 422)
-    assert "root:" not in response.text and "import" not in response.text
+def test_only_results_are_served(server, subtests):
+    for path in TRAVERSALS:
+        with subtests.test(path=path):
+            # A prepared request keeps the path as it is written; requests would tidy it.
+            request = requests.Request("GET", server.url).prepare()
+            request.url = server.url + path
+            response = requests.Session().send(request, timeout=10)
+            assert response.status_code in (400, 403, 404, 422)
+            assert "root:" not in response.text and "import" not in response.text
 
 
 def test_links_are_not_followed(server, tmp_path):
@@ -205,18 +202,19 @@ def test_links_are_not_followed(server, tmp_path):
         assert response.status_code == 404 and "secret" not in response.text
 
 
-@pytest.mark.parametrize(
-    "name", ["../../evil.wav", "/etc/cron.d/x", "a\x00b.wav", "é中.wav", "." * 300]
-)
-def test_an_uploads_name_never_becomes_a_path(server, recording, name):
-    response = requests.post(
-        f"{server.url}/api/predict", files={"audio": (name, recording)}, timeout=60
-    )
-    assert response.status_code == 200
-    shown = response.json()["source"]["name"]
-    assert "/" not in shown and len(shown) <= 255
-    written = {path.name for path in server.outputs.iterdir()}
-    assert all(item.startswith((".writing", ".index.sqlite", "outputs_")) for item in written)
+def test_an_uploads_name_never_becomes_a_path(server, recording, subtests):
+    for name in ["../../evil.wav", "/etc/cron.d/x", "a\x00b.wav", "é中.wav", "." * 300]:
+        with subtests.test(name=name):
+            response = requests.post(
+                f"{server.url}/api/predict", files={"audio": (name, recording)}, timeout=60
+            )
+            assert response.status_code == 200
+            shown = response.json()["source"]["name"]
+            assert "/" not in shown and len(shown) <= 255
+            written = {path.name for path in server.outputs.iterdir()}
+            assert all(
+                item.startswith((".writing", ".index.sqlite", "outputs_")) for item in written
+            )
 
 
 def test_security_headers_and_request_id(server):

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import requests
 
+from benchmarks.synthetic_audio import speechlike, write_av, write_soundfile
 from emotion2vec_ui.labels import EMOTIONS
-from tests.media import speechlike, write_av, write_soundfile
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +132,15 @@ def test_gradios_classic_json(server, recording):
     assert report["source"]["name"] == "a.wav" and report["embedding_url"]
 
 
-@pytest.mark.parametrize("slash", ["", "/"])
-def test_with_and_without_the_slash(server, recording, slash):
-    with recording.open("rb") as file:
-        url = f"{server.url}/api/predict{slash}"
-        response = requests.post(url, files={"audio": file}, allow_redirects=False, timeout=60)
-    assert response.status_code == 200
+def test_with_and_without_the_slash(server, recording, subtests):
+    for slash in ["", "/"]:
+        with subtests.test(slash=slash):
+            with recording.open("rb") as file:
+                url = f"{server.url}/api/predict{slash}"
+                response = requests.post(
+                    url, files={"audio": file}, allow_redirects=False, timeout=60
+                )
+            assert response.status_code == 200
 
 
 def test_gradio_client(server, recording):
@@ -188,36 +191,49 @@ def test_no_audio(server):
     assert_error(response, 400, "no_audio")
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "allowed"),
-    [("granularity", "word", "utterance, frame"), ("extract_embedding", "perhaps", "true, false")],
-)
-def test_a_bad_field_names_what_is_allowed(server, recording, field, value, allowed):
-    error = assert_error(post(server, recording, **{field: value}), 400, "bad_field")
-    assert field in error["message"] and value in error["message"] and allowed in error["message"]
+def test_a_bad_field_names_what_is_allowed(server, recording, subtests):
+    for field, value, allowed in [
+        ("granularity", "word", "utterance, frame"),
+        ("extract_embedding", "perhaps", "true, false"),
+    ]:
+        with subtests.test(field=field):
+            error = assert_error(post(server, recording, **{field: value}), 400, "bad_field")
+            assert (
+                field in error["message"]
+                and value in error["message"]
+                and allowed in error["message"]
+            )
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{}", b'{"data": []}', b'{"data": 5}', b"[1]", b"{", b'{"data": [null]}', b"[" * 5000],
-)
-def test_json_that_is_no_request(server, body):
-    response = requests.post(
-        f"{server.url}/api/predict",
-        data=body,
-        headers={"Content-Type": "application/json"},
-        timeout=10,
-    )
-    assert response.status_code == 400 and set(response.json()) == {"error"}
+def test_json_that_is_no_request(server, subtests):
+    for body in [
+        b"",
+        b"{}",
+        b'{"data": []}',
+        b'{"data": 5}',
+        b"[1]",
+        b"{",
+        b'{"data": [null]}',
+        b"[" * 5000,
+    ]:
+        with subtests.test(body=body):
+            response = requests.post(
+                f"{server.url}/api/predict",
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=10,
+            )
+            assert response.status_code == 400 and set(response.json()) == {"error"}
 
 
-@pytest.mark.parametrize("value", ["/etc/passwd", "http://127.0.0.1:1/a.wav", "file:///etc/passwd"])
-def test_a_path_or_address_is_never_followed(server, value):
-    for sound in (value, {"name": value, "data": value}, {"path": value}):
-        response = requests.post(
-            f"{server.url}/api/predict", json={"data": [sound, "utterance"]}, timeout=10
-        )
-        assert_error(response, 400, "bad_field")
+def test_a_path_or_address_is_never_followed(server, subtests):
+    for value in ["/etc/passwd", "http://127.0.0.1:1/a.wav", "file:///etc/passwd"]:
+        with subtests.test(value=value):
+            for sound in (value, {"name": value, "data": value}, {"path": value}):
+                response = requests.post(
+                    f"{server.url}/api/predict", json={"data": [sound, "utterance"]}, timeout=10
+                )
+                assert_error(response, 400, "bad_field")
 
 
 def test_a_text_file_named_wav(server, tmp_path):
@@ -227,19 +243,17 @@ def test_a_text_file_named_wav(server, tmp_path):
     assert "libsndfile" in error["message"] and "FFmpeg" in error["message"]
 
 
-@pytest.mark.parametrize(
-    ("samples", "code"),
-    [
+def test_recordings_that_cannot_be_judged(server, tmp_path, subtests):
+    for samples, code in [
         (np.zeros(0), "audio_empty"),
         (np.zeros(16000), "audio_silent"),
         (np.ones(100), "audio_silent"),
         (speechlike(0.02), "audio_too_short"),
         (np.r_[speechlike(1), np.nan], "audio_not_finite"),
-    ],
-)
-def test_recordings_that_cannot_be_judged(server, tmp_path, samples, code):
-    path = write_soundfile(tmp_path / "a.wav", samples, 16000, "WAV", "FLOAT")
-    assert_error(post(server, path), 422, code)
+    ]:
+        with subtests.test(code=code):
+            path = write_soundfile(tmp_path / "a.wav", samples, 16000, "WAV", "FLOAT")
+            assert_error(post(server, path), 422, code)
 
 
 def test_the_callers_language(server, tmp_path):
@@ -323,21 +337,19 @@ def test_a_full_queue_says_when_to_come_back(small_server, tmp_path):
             assert int(answer.headers["Retry-After"]) > 0
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
+def test_other_errors_have_the_same_body(server, subtests):
+    for method, path, status in [
         ("GET", "/api/predict", 405),
         ("GET", "/api/nothing", 404),
         ("GET", "/nothing", 404),
         ("GET", "/no/page/here", 404),
         ("GET", "/file=outputs/outputs_20200101_000000/result.json", 404),
-    ],
-)
-def test_other_errors_have_the_same_body(server, method, path, status):
-    response = requests.request(method, server.url + path, timeout=10)
-    assert response.status_code == status and set(response.json()["error"]) == {
-        "code", "message", "hint",
-    }  # fmt: skip
+    ]:
+        with subtests.test(path=path):
+            response = requests.request(method, server.url + path, timeout=10)
+            assert response.status_code == status and set(response.json()["error"]) == {
+                "code", "message", "hint",
+            }  # fmt: skip
 
 
 # --- operations ---------------------------------------------------------------------------------

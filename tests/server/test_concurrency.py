@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from benchmarks.synthetic_audio import speechlike, write_av, write_soundfile
 from tests.conftest import Server
-from tests.media import speechlike, write_av, write_soundfile
 
 CLIENTS = 64
 ROUNDS = 3

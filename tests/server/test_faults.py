@@ -18,6 +18,8 @@ import pytest
 import requests
 import torch
 
+from benchmarks.random_model import build_model_dir
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 from emotion2vec_ui.errors import DeviceLost, ModelLoadError
 from emotion2vec_ui.models import engine
 from emotion2vec_ui.models.files import SLIM_NAME
@@ -27,8 +29,6 @@ from emotion2vec_ui.records import store as results
 from emotion2vec_ui.server import app as api
 from emotion2vec_ui.settings import Settings
 from tests.conftest import Server, free_port
-from tests.media import speechlike, write_soundfile
-from tests.tiny import build_model_dir
 
 pytestmark = pytest.mark.slow
 

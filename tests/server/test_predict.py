@@ -14,7 +14,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.media import speechlike, write_soundfile
+from benchmarks.synthetic_audio import speechlike, write_soundfile
 
 UPLOAD_BYTES = 100_000_000
 
@@ -33,22 +33,20 @@ def post(server, recording: Path, **fields: str) -> requests.Response:
 # --- forms ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
+def test_a_field_that_comes_twice_is_named(server, recording, subtests):
+    for field, value in [
         ("audio", ("b.wav", b"RIFF")),
         ("granularity", (None, "frame")),
         ("extract_embedding", (None, "true")),
         ("whatever", (None, "x")),
-    ],
-)
-def test_a_field_that_comes_twice_is_named(server, recording, field, value):
-    audio = ("audio", ("a.wav", recording.read_bytes()))
-    twice = [(field, value)] * (1 if field == "audio" else 2)
-    response = requests.post(f"{server.url}/api/predict", files=[audio, *twice], timeout=30)
-    assert response.status_code == 400
-    error = response.json()["error"]
-    assert error["code"] == "bad_field" and field in error["message"]
+    ]:
+        with subtests.test(field=field):
+            audio = ("audio", ("a.wav", recording.read_bytes()))
+            twice = [(field, value)] * (1 if field == "audio" else 2)
+            response = requests.post(f"{server.url}/api/predict", files=[audio, *twice], timeout=30)
+            assert response.status_code == 400
+            error = response.json()["error"]
+            assert error["code"] == "bad_field" and field in error["message"]
 
 
 def test_a_file_for_a_word_is_a_bad_value(server, recording):
@@ -58,12 +56,16 @@ def test_a_file_for_a_word_is_a_bad_value(server, recording):
     assert response.status_code == 400 and "granularity" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
-def test_a_body_that_is_no_form_has_no_audio(server, kind):
-    response = requests.post(
-        f"{server.url}/api/predict", data="audio=x", headers={"Content-Type": kind}, timeout=10
-    )
-    assert response.status_code == 400 and response.json()["error"]["code"] == "no_audio"
+def test_a_body_that_is_no_form_has_no_audio(server, subtests):
+    for kind in ["application/x-www-form-urlencoded", "text/plain"]:
+        with subtests.test(kind=kind):
+            response = requests.post(
+                f"{server.url}/api/predict",
+                data="audio=x",
+                headers={"Content-Type": kind},
+                timeout=10,
+            )
+            assert response.status_code == 400 and response.json()["error"]["code"] == "no_audio"
 
 
 def classic(server, body: str) -> requests.Response:
@@ -94,14 +96,22 @@ def test_every_writing_of_the_classic_json_is_read(server, recording):
         assert answer.json()["data"][0]["source"]["bytes"] == recording.stat().st_size
 
 
-@pytest.mark.parametrize(
-    "content", ["", "A", "AAA", "AA==AAAA", "AAAA AAAA", "AAAA\\n", "ÄÄÄÄ", "A" * (1 << 20) + "="]
-)
-def test_what_is_no_base64_is_refused(server, content):
-    answer = classic(server, json.dumps({"data": [f"data:audio/wav;base64,{content}"]}))
-    assert answer.status_code in (400, 415, 422)
-    if content:
-        assert answer.json()["error"]["code"] == "bad_field"
+def test_what_is_no_base64_is_refused(server, subtests):
+    for content in [
+        "",
+        "A",
+        "AAA",
+        "AA==AAAA",
+        "AAAA AAAA",
+        "AAAA\\n",
+        "ÄÄÄÄ",
+        "A" * (1 << 20) + "=",
+    ]:
+        with subtests.test(content=content[:20]):
+            answer = classic(server, json.dumps({"data": [f"data:audio/wav;base64,{content}"]}))
+            assert answer.status_code in (400, 415, 422)
+            if content:
+                assert answer.json()["error"]["code"] == "bad_field"
 
 
 # --- others do not wait ---------------------------------------------------------------------------
@@ -208,23 +218,21 @@ def test_each_front_end_counts_under_its_own_label(quiet, recording):
     }
 
 
-@pytest.mark.parametrize(
-    ("fields", "code", "status"),
-    [
+def test_a_failure_is_counted_once(quiet, tmp_path, subtests):
+    for fields, code, status in [
         ({"extract_embedding": "perhaps"}, "bad_field", "400"),  # before the recogniser
         ({"granularity": "word"}, "bad_field", "400"),  # in it
         ({}, "cannot_decode", "415"),
-    ],
-)
-def test_a_failure_is_counted_once(quiet, tmp_path, fields, code, status):
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"no sound")
-    before = counted(quiet)
-    assert post(quiet, path, **fields).status_code == int(status)
-    assert counted(quiet) - before == {
-        ("requests", "api", "predict", status): 1,
-        ("errors", "api", code): 1,
-    }
+    ]:
+        with subtests.test(fields=fields):
+            path = tmp_path / "a.wav"
+            path.write_bytes(b"no sound")
+            before = counted(quiet)
+            assert post(quiet, path, **fields).status_code == int(status)
+            assert counted(quiet) - before == {
+                ("requests", "api", "predict", status): 1,
+                ("errors", "api", code): 1,
+            }
 
 
 def test_what_recognises_nothing_is_not_counted(quiet):

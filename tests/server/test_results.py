@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import zipfile
 
@@ -76,9 +77,9 @@ def test_one_result_over_http(stocked):
     assert get(server, f"/api/history/{folders[3]}").json()["embedding_url"] is None
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "code"),
-    [
+def test_errors_over_http(stocked, subtests):
+    server, _ = stocked
+    for path, status, code in [
         ("/api/history?emotion=bored", 400, "bad_field"),
         ("/api/history?limit=many", 400, "bad_field"),
         ("/api/history?limit=100000", 400, "bad_field"),
@@ -92,20 +93,18 @@ def test_one_result_over_http(stocked):
         ("/result/outputs_20200101_000000", 404, "not_found"),
         ("/result/..", 404, "not_found"),
         ("/result/outputs_19990101_100000?lang=fr", 400, "bad_field"),
-    ],
-)
-def test_errors_over_http(stocked, path, status, code):
-    server, _ = stocked
-    request = requests.Request("GET", server.url + path).prepare()
-    request.url = server.url + path  # as it stands: ".." is not resolved by the client
-    with requests.Session() as session:
-        response = session.send(request, timeout=30)
-    if response.status_code == 404 and path.endswith(".."):
-        return  # the server's own URL parser may resolve it: to nothing of ours
-    assert response.status_code == status, response.text
-    assert set(response.json()["error"]) == {"code", "message", "hint"}
-    assert response.json()["error"]["code"] == code
-    assert "/tmp/" not in response.text
+    ]:
+        with subtests.test(path=path):
+            request = requests.Request("GET", server.url + path).prepare()
+            request.url = server.url + path  # as it stands: ".." is not resolved by the client
+            with requests.Session() as session:
+                response = session.send(request, timeout=30)
+            if response.status_code == 404 and path.endswith(".."):
+                continue  # the server's own URL parser may resolve it: to nothing of ours
+            assert response.status_code == status, response.text
+            assert set(response.json()["error"]) == {"code", "message", "hint"}
+            assert response.json()["error"]["code"] == code
+            assert "/tmp/" not in response.text
 
 
 def test_the_csv_over_http(stocked):
@@ -166,18 +165,20 @@ def test_the_routes_are_documented(stocked):
 # --- files of other programs ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lang", ["zh", "en"])
-@pytest.mark.parametrize("part", exports.PARTS)
-@pytest.mark.parametrize("ending", list(exports.formats()))
-def test_an_export_is_what_records_make_of_it(stocked, ending, part, lang):
+def test_an_export_is_what_records_make_of_it(stocked, subtests):
     server, folders = stocked
-    response = get(server, f"/result/{folders[2]}.{ending}?part={part}&lang={lang}")
     found = parse((server.outputs / folders[2] / "result.json").read_bytes())
-    assert response.content.decode() == exports.export(found, ending, lang=lang, part=part)
-    assert response.headers["content-type"] == exports.formats()[ending].media_type
-    suffix = {"segments": "", "sentences": "_sentences"}[part]
-    name = f'attachment; filename="call{suffix}.{ending}"'
-    assert response.headers["content-disposition"] == name
+    suffixes = {"segments": "", "sentences": "_sentences"}
+    assert set(suffixes) == set(exports.PARTS)
+    rows = itertools.product(exports.formats().items(), suffixes.items(), ("zh", "en"))
+    for (ending, form), (part, suffix), lang in rows:
+        with subtests.test(ending=ending, part=part, lang=lang):
+            response = get(server, f"/result/{folders[2]}.{ending}?part={part}&lang={lang}")
+            expected = exports.export(found, ending, lang=lang, part=part)
+            assert response.content.decode() == expected
+            assert response.headers["content-type"] == form.media_type
+            name = f'attachment; filename="call{suffix}.{ending}"'
+            assert response.headers["content-disposition"] == name
 
 
 def test_an_export_is_in_the_callers_language(stocked):
@@ -213,9 +214,9 @@ def test_the_archive_holds_every_file(stocked):
         assert len(archive.namelist()) == 3
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
+def test_no_other_file_is_exported(stocked, subtests):
+    server, _ = stocked
+    for path, status in [
         ("outputs_19990101_100000.pdf", 404),
         ("outputs_19990101_100000.textgrid", 404),
         ("outputs_20200101_000000.csv", 404),
@@ -225,13 +226,11 @@ def test_the_archive_holds_every_file(stocked):
         (".writing.zip", 404),
         ("outputs_19990101_100000.csv?part=words", 400),
         ("outputs_19990101_100000.csv?lang=fr", 400),
-    ],
-)
-def test_no_other_file_is_exported(stocked, path, status):
-    server, _ = stocked
-    response = get(server, f"/result/{path}")
-    assert response.status_code == status, response.text
-    assert set(response.json()["error"]) == {"code", "message", "hint"}
+    ]:
+        with subtests.test(path=path):
+            response = get(server, f"/result/{path}")
+            assert response.status_code == status, response.text
+            assert set(response.json()["error"]) == {"code", "message", "hint"}
 
 
 def test_a_bad_part_names_the_allowed_ones(stocked):
@@ -251,25 +250,29 @@ def test_a_filter_that_does_not_exist_is_named(stocked):
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
-@pytest.mark.parametrize(
-    "path", ["/result/outputs_20200101_000000", "/result/outputs_20200101_000000.zip", "/nothing"]
-)
-def test_a_browser_gets_a_page_in_its_language(stocked, path):
+def test_a_browser_gets_a_page_in_its_language(stocked, subtests):
     server, _ = stocked
-    for lang, words in (("zh-CN", "找不到这个页面"), ("en", "This page is not here")):
-        page = get(server, path, headers={"Accept": BROWSER, "Accept-Language": lang})
-        assert page.status_code == 404 and words in page.text
-        assert page.headers["content-type"].startswith("text/html")
-        assert "default-src 'none'" in page.headers["content-security-policy"]
-        assert 'href="/"' in page.text and 'href="/history"' in page.text
-        assert "<script" not in page.text
+    for path in [
+        "/result/outputs_20200101_000000",
+        "/result/outputs_20200101_000000.zip",
+        "/nothing",
+    ]:
+        with subtests.test(path=path):
+            for lang, words in (("zh-CN", "找不到这个页面"), ("en", "This page is not here")):
+                page = get(server, path, headers={"Accept": BROWSER, "Accept-Language": lang})
+                assert page.status_code == 404 and words in page.text
+                assert page.headers["content-type"].startswith("text/html")
+                assert "default-src 'none'" in page.headers["content-security-policy"]
+                assert 'href="/"' in page.text and 'href="/history"' in page.text
+                assert "<script" not in page.text
 
 
-@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/json, text/html", ""])
-def test_everybody_else_gets_json(stocked, accept):
+def test_everybody_else_gets_json(stocked, subtests):
     server, _ = stocked
-    response = get(server, "/result/outputs_20200101_000000", headers={"Accept": accept})
-    assert response.json()["error"]["code"] == "not_found"
+    for accept in ["*/*", "application/json", "application/json, text/html", ""]:
+        with subtests.test(accept=accept):
+            response = get(server, "/result/outputs_20200101_000000", headers={"Accept": accept})
+            assert response.json()["error"]["code"] == "not_found"
 
 
 def test_what_is_missing_is_escaped(stocked):

@@ -37,9 +37,8 @@ def folder(server):
         store.discard(server.outputs / one)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [
+def test_another_method_is_told_the_right_ones(server, subtests):
+    for method, path, allow in [
         ("GET", "/api/predict", "OPTIONS, POST"),
         ("PUT", "/api/predict/", "OPTIONS, POST"),
         ("HEAD", "/api/predict", "OPTIONS, POST"),
@@ -50,29 +49,28 @@ def folder(server):
         ("DELETE", "/health", "GET, HEAD, OPTIONS"),
         ("POST", "/openapi.json", "GET, HEAD, OPTIONS"),
         ("PUT", "/file=outputs/outputs_20200101_000000/result.json", "GET, HEAD, OPTIONS"),
-    ],
-)
-def test_another_method_is_told_the_right_ones(server, method, path, allow):
-    response = requests.request(method, server.url + path, timeout=10)
-    assert response.status_code == 405 and response.headers["Allow"] == allow
-    if method != "HEAD":
-        assert set(response.json()["error"]) == {"code", "message", "hint"}
-    options = requests.options(server.url + path, timeout=10)
-    assert options.status_code == 204 and options.headers["Allow"] == allow
-    assert options.content == b""
+    ]:
+        with subtests.test(method=method, path=path):
+            response = requests.request(method, server.url + path, timeout=10)
+            assert response.status_code == 405 and response.headers["Allow"] == allow
+            if method != "HEAD":
+                assert set(response.json()["error"]) == {"code", "message", "hint"}
+            options = requests.options(server.url + path, timeout=10)
+            assert options.status_code == 204 and options.headers["Allow"] == allow
+            assert options.content == b""
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/api/nothing", "/api/history/a/b", "/result/a/b", "/file=x"])
-def test_unknown_paths_are_unknown_to_every_method(server, method, path):
-    response = requests.request(method, server.url + path, timeout=10)
-    assert response.status_code == 404
-    assert response.json()["error"]["code"] == "not_found"
+def test_unknown_paths_are_unknown_to_every_method(server, subtests):
+    for path in ["/api/nothing", "/api/history/a/b", "/result/a/b", "/file=x"]:
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]:
+            with subtests.test(method=method, path=path):
+                response = requests.request(method, server.url + path, timeout=10)
+                assert response.status_code == 404
+                assert response.json()["error"]["code"] == "not_found"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+def test_head_is_get_without_its_body(server, folder, subtests):
+    for path in [
         "/health",
         "/ready",
         "/metrics",
@@ -86,18 +84,17 @@ def test_unknown_paths_are_unknown_to_every_method(server, method, path):
         "/result/{folder}.zip",
         "/file=outputs/{folder}/result.json",
         "/file=outputs/{folder}/processed_audio.wav",
-    ],
-)
-def test_head_is_get_without_its_body(server, folder, path):
-    url = server.url + path.format(folder=folder)
-    plain = {"Accept-Encoding": "identity"}
-    head = requests.head(url, headers=plain, timeout=10)
-    get = requests.get(url, headers=plain, timeout=10)
-    assert head.status_code == get.status_code == 200 and head.content == b""
-    assert head.headers["content-type"] == get.headers["content-type"]
-    if path not in ("/metrics", "/ready"):  # which change by themselves
-        assert head.headers.get("content-length") == get.headers.get("content-length")
-    assert head.headers.get("content-disposition") == get.headers.get("content-disposition")
+    ]:
+        with subtests.test(path=path):
+            url = server.url + path.format(folder=folder)
+            plain = {"Accept-Encoding": "identity"}
+            head = requests.head(url, headers=plain, timeout=10)
+            get = requests.get(url, headers=plain, timeout=10)
+            assert head.status_code == get.status_code == 200 and head.content == b""
+            assert head.headers["content-type"] == get.headers["content-type"]
+            if path not in ("/metrics", "/ready"):  # which change by themselves
+                assert head.headers.get("content-length") == get.headers.get("content-length")
+            assert head.headers.get("content-disposition") == get.headers.get("content-disposition")
 
 
 # --- limits ---------------------------------------------------------------------------------------
@@ -155,22 +152,24 @@ def guard() -> Guard:
     return Guard(app, Settings(max_upload_mb=6.0, rate_limit=3))
 
 
-@pytest.mark.parametrize("declared", [True, False])
-@pytest.mark.parametrize("path", ["/undeclared", "/mounted/page"])
-def test_a_route_that_declares_nothing_gets_the_small_limit(guard, path, declared):
-    assert ask(guard, path, MAX_MESSAGE_BYTES, declared=declared) == 200
-    assert ask(guard, path, MAX_MESSAGE_BYTES + 1, declared=declared) == 413
+def test_a_route_that_declares_nothing_gets_the_small_limit(guard, subtests):
+    for path in ["/undeclared", "/mounted/page"]:
+        for declared in [True, False]:
+            with subtests.test(path=path, declared=declared):
+                assert ask(guard, path, MAX_MESSAGE_BYTES, declared=declared) == 200
+                assert ask(guard, path, MAX_MESSAGE_BYTES + 1, declared=declared) == 413
 
 
 def test_even_a_path_without_a_route_has_the_small_limit(guard):
     assert ask(guard, "/nowhere", MAX_MESSAGE_BYTES + 1, declared=True) == 413
 
 
-@pytest.mark.parametrize("declared", [True, False])
-def test_a_route_for_recordings_takes_as_much_as_a_recording_may_have(guard, declared):
-    most = 6_000_000 + FORM_OVERHEAD_BYTES
-    assert ask(guard, "/recording", most, declared=declared) == 200
-    assert ask(guard, "/recording", most + 1, declared=declared) == 413
+def test_a_route_for_recordings_takes_as_much_as_a_recording_may_have(guard, subtests):
+    for declared in [True, False]:
+        with subtests.test(declared=declared):
+            most = 6_000_000 + FORM_OVERHEAD_BYTES
+            assert ask(guard, "/recording", most, declared=declared) == 200
+            assert ask(guard, "/recording", most + 1, declared=declared) == 413
 
 
 def test_a_recording_in_base64_may_be_a_third_larger(guard):
@@ -209,34 +208,33 @@ def raw(url: str, **headers: str) -> requests.Response:
     return requests.get(url, headers=headers, stream=True, timeout=30)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+def test_text_is_compressed(server, folder, subtests):
+    for path in [
         "/",
         "/openapi.json",
         "/api/history",
         "/api/history.csv",
         "/result/{folder}",
         "/file=outputs/{folder}/result.json",
-    ],
-)
-def test_text_is_compressed(server, folder, path):
-    url = server.url + path.format(folder=folder)
-    with raw(url) as packed:
-        assert packed.headers["content-encoding"] == "gzip"
-        assert "accept-encoding" in packed.headers["vary"].lower()
-        content = packed.raw.read(decode_content=False)
-    plain = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=30)
-    assert "content-encoding" not in plain.headers
-    assert len(content) < len(plain.content) / 2
-    if path.startswith(("/result", "/file", "/openapi")):
-        assert gzip.decompress(content) == plain.content
+    ]:
+        with subtests.test(path=path):
+            url = server.url + path.format(folder=folder)
+            with raw(url) as packed:
+                assert packed.headers["content-encoding"] == "gzip"
+                assert "accept-encoding" in packed.headers["vary"].lower()
+                content = packed.raw.read(decode_content=False)
+            plain = requests.get(url, headers={"Accept-Encoding": "identity"}, timeout=30)
+            assert "content-encoding" not in plain.headers
+            assert len(content) < len(plain.content) / 2
+            if path.startswith(("/result", "/file", "/openapi")):
+                assert gzip.decompress(content) == plain.content
 
 
-@pytest.mark.parametrize("path", ["/file=outputs/{folder}/processed_audio.wav", "/health"])
-def test_sound_and_short_answers_are_not(server, folder, path):
-    with raw(server.url + path.format(folder=folder)) as response:
-        assert response.status_code == 200 and "content-encoding" not in response.headers
+def test_sound_and_short_answers_are_not(server, folder, subtests):
+    for path in ["/file=outputs/{folder}/processed_audio.wav", "/health"]:
+        url = server.url + path.format(folder=folder)
+        with subtests.test(path=path), raw(url) as response:
+            assert response.status_code == 200 and "content-encoding" not in response.headers
 
 
 def test_events_come_as_they_happen(server):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import requests
 
+from benchmarks.synthetic_audio import write_soundfile
 from tests import past
-from tests.media import write_soundfile
 
 jsonschema_rs = pytest.importorskip("jsonschema_rs", reason="it comes with schemathesis")
 

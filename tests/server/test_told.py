@@ -46,37 +46,35 @@ def cut_at_both_ends(speech: np.ndarray, rng: np.random.Generator) -> tuple[np.n
     return speech[middle : middle + 16000], 16000, "PCM_16"
 
 
-@pytest.mark.parametrize(
-    ("fault", "codes"),
-    [
-        (clipped, {"clipping"}),
-        (noisy, {"snr_unstable"}),
-        (telephone, {"bandwidth_telephone", "codec_telephone"}),
-        (telephone_resampled_up, {"bandwidth_telephone", "bandwidth_upsampled"}),
-        (cut_at_both_ends, {"onset_cut", "leading_silence_short"}),
-    ],
-)
-@pytest.mark.parametrize("lang", ["zh", "en"])
-def test_a_faulty_recording_is_told(server, tmp_path: Path, fault, codes, lang):
-    speech, rate = soundfile.read(EXAMPLE)
-    assert rate == 16000
-    samples, rate, subtype = fault(speech, np.random.default_rng(0))
-    path = tmp_path / "a.wav"
-    soundfile.write(path, samples, rate, subtype=subtype)
-    with path.open("rb") as file:
-        report = requests.post(
-            f"{server.url}/api/predict",
-            files={"audio": file},
-            headers={"Accept-Language": lang},
-            timeout=60,
-        ).json()
-    told = {warning["code"]: warning["text"] for warning in report["warnings"]}
-    assert codes & set(told), told
-    for code in codes & set(told):
-        assert told[code] == texts.text(f"quality.{code}", lang)
-    assert report["quality"]["verdict"] != "good"
-    # A confident score on such a recording is never "usable as it is".
-    assert report["reliability"]["advice_code"] != "use"
+def test_a_faulty_recording_is_told(server, tmp_path: Path, subtests: pytest.Subtests):
+    for lang in ["zh", "en"]:
+        for fault, codes in [
+            (clipped, {"clipping"}),
+            (noisy, {"snr_unstable"}),
+            (telephone, {"bandwidth_telephone", "codec_telephone"}),
+            (telephone_resampled_up, {"bandwidth_telephone", "bandwidth_upsampled"}),
+            (cut_at_both_ends, {"onset_cut", "leading_silence_short"}),
+        ]:
+            with subtests.test(lang=lang, fault=fault.__name__):
+                speech, rate = soundfile.read(EXAMPLE)
+                assert rate == 16000
+                samples, rate, subtype = fault(speech, np.random.default_rng(0))
+                path = tmp_path / "a.wav"
+                soundfile.write(path, samples, rate, subtype=subtype)
+                with path.open("rb") as file:
+                    report = requests.post(
+                        f"{server.url}/api/predict",
+                        files={"audio": file},
+                        headers={"Accept-Language": lang},
+                        timeout=60,
+                    ).json()
+                told = {warning["code"]: warning["text"] for warning in report["warnings"]}
+                assert codes & set(told), told
+                for code in codes & set(told):
+                    assert told[code] == texts.text(f"quality.{code}", lang)
+                assert report["quality"]["verdict"] != "good"
+                # A confident score on such a recording is never "usable as it is".
+                assert report["reliability"]["advice_code"] != "use"
 
 
 def test_the_clean_example_is_not_accused(server):

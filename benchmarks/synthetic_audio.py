@@ -1,4 +1,4 @@
-"""Recordings for the tests, made as they run: tones and speech-like sound in every format."""
+"""Recordings for tests and benchmarks, made as they run: tones and speech-like sound."""
 
 from __future__ import annotations
 
