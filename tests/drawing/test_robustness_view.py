@@ -22,7 +22,9 @@ from emotion2vec_ui.records.robustness import to_json
 from tests import past
 
 CODES = [one.code for one in conditions()]
-READY = Status(state="ready", seconds=0.0, wanted="large", answering="large")
+READY = Status(
+    state="ready", seconds=0.0, wanted="large", answering="large", answering_built_in=False
+)
 
 
 def drawn(*flips: str, lang: str = "en", model: str = "compact") -> str:
@@ -48,12 +50,14 @@ def test_where_it_changes_is_said_and_marked_with_who_leads_then():
     assert len(marks) == 2 and all("#face-sad" in mark for mark in marks)
 
 
-@pytest.mark.parametrize(
-    ("lang", "names"),
-    [("en", "MP3 64 kbit/s and Telephone 8 kHz"), ("zh", "MP3 64 kbit/s、电话 8 kHz")],
-)
-def test_codecs_that_change_it_are_listed_in_the_readers_language(lang, names):
-    assert names in words(drawn("mp3_64", "telephone", lang=lang))
+@pytest.mark.parametrize("lang", texts.languages())
+def test_codecs_that_change_it_are_listed_in_the_readers_language(lang):
+    sayings = re.search(
+        "<ul class=.sayings.>(.*?)</ul>", drawn("mp3_64", "telephone", lang=lang), re.S
+    )
+    for code in ("mp3_64", "telephone"):
+        assert texts.text(f"robustness.{code}", lang) in sayings[1]
+    assert texts.text("robustness.mp3_128", lang) not in sayings[1]
 
 
 def test_each_condition_has_a_line_and_each_snr_a_mark_on_either_noise():
@@ -111,6 +115,6 @@ def test_progress_counts_the_conditions(step, share, said):
 
 
 def test_while_the_model_loads_its_state_is_shown():
-    loading = Status(state="loading", seconds=4.0, wanted="large", answering=None)
+    loading = replace(READY, state="loading", seconds=4.0, answering=None)
     html = draw(robustness_progress("talk.wav", "model", 0.0, 1.0, loading), "en")
     assert "Loading large (4 s)" in words(html)
