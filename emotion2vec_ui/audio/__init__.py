@@ -1,1 +1,1 @@
-"""Sound in: decoded, measured and judged."""
+"""Recordings read as 16 kHz samples, measured, judged, and damaged for the robustness test."""

@@ -139,7 +139,7 @@ class Check:
     code: str
     """Which property, such as `clipping`, `snr` or `duration`."""
     value: float | None
-    """The figure, in `unit`; null where it cannot be told."""
+    """The figure, in `unit`; null where it cannot be measured."""
     unit: Unit
     """Unit of `value` and `threshold`: `fraction` is a share from 0 to 1, `corr` a correlation
     from -1 to 1, `dbfs` dB relative to full scale; empty where there is no figure."""
@@ -150,7 +150,7 @@ class Check:
     """`at_least`: good from `threshold` up; `at_most`: good up to `threshold`; `none`: there is no
     threshold."""
     verdict: CheckVerdict
-    """`ok`, `warn`, `fail`, or `unknown` where it cannot be told."""
+    """`ok`, `warn`, `fail`, or `unknown` where it cannot be measured."""
     remedy: str = ""
     """Code of what to do; empty when there is nothing to do. With `ok` it is a tip."""
     warning: str = ""
@@ -188,7 +188,7 @@ def assess(
 ) -> Quality:
     """Returns all checks of a recording.
 
-    Never raises on unusual audio (silence, constants, 25 ms): what cannot be told is `unknown`.
+    Never raises on unusual audio (silence, constants, 25 ms): what cannot be measured is `unknown`.
 
     Args:
         samples: float32 (n,), mono, 16 kHz: the model's input.

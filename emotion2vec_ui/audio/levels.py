@@ -92,7 +92,7 @@ class Levels:
     pause: NDArray[np.bool_]
     """(frames,): surely no speech."""
     noise: float | None
-    """Noise power relative to full scale squared, None where it cannot be told."""
+    """Noise power relative to full scale squared, None where it cannot be measured."""
     speech_power: float | None
     """Speech power without the noise, relative to full scale squared; None without speech."""
 

@@ -120,7 +120,7 @@ class SourceMeter:
         # Column by column: a sum over the short axis of interleaved channels is ten times slower.
         self._sum += [x[:, channel].sum(dtype=np.float64) for channel in range(self._channels)]
         if self._channels > 1:
-            # Not `@`: BLAS would wake threads of its own for it, on cores that the model needs.
+            # Not `@`: BLAS would start threads of its own for it, on cores that the model needs.
             pair = x[:, :2].astype(np.float64)
             self._product += np.einsum("ni,nj->ij", pair, pair)
 

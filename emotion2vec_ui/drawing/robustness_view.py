@@ -153,8 +153,8 @@ class PlotView(View):
 
 
 @dataclass(frozen=True)
-class ConditionRow:
-    """A line of the table.
+class ConditionView(View):
+    """The cells of a line of the table.
 
     Attributes:
         code: of the condition.
@@ -165,6 +165,8 @@ class ConditionRow:
         flipped: whether another emotion leads than in the clean clip.
         error: why there is no outcome, or empty.
     """
+
+    template: ClassVar[str] = "robustness_cells.html"
 
     code: str
     name: Phrase
@@ -185,7 +187,8 @@ class RobustnessView(View):
         sayings: what was found, each a sentence.
         plot: the two noises.
         change_title: heads the column of changes.
-        rows: of the table, the clean clip first.
+        clean: the table's first line.
+        rows: its others.
         file_name, file_size, file_address: of all figures as JSON: a download that is in the page
             itself, so that nothing need be kept on the server.
         model: id of the one that answered.
@@ -198,7 +201,8 @@ class RobustnessView(View):
     sayings: tuple[Phrase, ...]
     plot: PlotView
     change_title: Phrase
-    rows: tuple[ConditionRow, ...]
+    clean: ConditionView
+    rows: tuple[ConditionView, ...]
     file_name: str
     file_size: str
     file_address: str
@@ -207,7 +211,7 @@ class RobustnessView(View):
 
 def robustness_result(test: RobustnessTest) -> RobustnessView:
     """The view of a finished test."""
-    clean = test.outcomes[0]
+    clean, *others = test.outcomes
     content = to_json(test)
     return RobustnessView(
         emotion=clean.emotion,
@@ -215,7 +219,8 @@ def robustness_result(test: RobustnessTest) -> RobustnessView:
         sayings=tuple(_sayings(test)),
         plot=_plot(test.outcomes),
         change_title=Phrase("robustness.column.change", emotion=Phrase(f"emotion.{clean.emotion}")),
-        rows=tuple(_row(one) for one in test.outcomes),
+        clean=_row(clean),
+        rows=tuple(_row(one) for one in others),
         file_name=f"{PurePath(test.source.name).stem}_robustness.json",
         file_size=megabytes(len(content)),
         file_address=f"data:application/json;base64,{base64.b64encode(content).decode()}",
@@ -295,13 +300,13 @@ def _lane(rows: Sequence[Outcome]) -> tuple[Piece, ...]:
     return tuple(Piece(len(list(run)), emotion, flipped) for (emotion, flipped), run in runs)
 
 
-def _row(outcome: Outcome) -> ConditionRow:
+def _row(outcome: Outcome) -> ConditionView:
     condition = outcome.condition
     name = Phrase(f"robustness.{condition.code}")
     if condition.snr_db is not None:
         kind = Phrase(f"robustness.{condition.kind}.short")
         name = Phrase("robustness.noise", kind=kind, snr_db=condition.snr_db)
-    return ConditionRow(
+    return ConditionView(
         code=condition.code,
         name=name,
         emotion=outcome.emotion or None,

@@ -196,7 +196,8 @@ def utterances(
     A pause of 0.7 s ends a sentence. A sentence too long for a window is divided at its longest
     pause, repeatedly; speech without any pause is divided into equal parts. One shorter than 1 s is
     joined to the nearer neighbour within 2 s where both fit into a window. Then each window is
-    widened by 0.3 s of silence at both sides, or more to reach 1 s, up to half the gap to the next.
+    widened by 0.3 s of silence at both sides, up to half the gap to the next; one that is then
+    shorter than 1 s is widened up to the neighbouring windows.
 
     Args:
         speech: (start_s, end_s) of the stretches of speech, rising and disjoint
@@ -266,18 +267,20 @@ def _join_short(spans: list[tuple[float, float]], longest: float) -> list[tuple[
 
 
 def _widen(spans: list[tuple[float, float]], duration_s: float | None) -> list[tuple[float, float]]:
-    """Widens spans by 0.3 s at both sides, or more to reach 1 s, up to half the gap to the next."""
-    out = []
-    for i, (start, end) in enumerate(spans):
-        lowest = (spans[i - 1][1] + start) / 2 if i else 0.0
-        last = end if duration_s is None else max(end, duration_s)
-        highest = (end + spans[i + 1][0]) / 2 if i + 1 < len(spans) else last
+    """Widens spans by 0.3 s at both sides, or more to reach 1 s, within the gaps between them."""
+    duration_s = max(duration_s or 0.0, spans[-1][1])
+    middles = [(before[1] + now[0]) / 2 for before, now in itertools.pairwise(spans)]
+    windows = []
+    for (start, end), lowest, highest in zip(
+        spans, [0.0, *middles], [*middles, duration_s], strict=True
+    ):
         pad = max(UTTERANCE_PAD_S, (UTTERANCE_MIN_S - (end - start)) / 2)
-        low, high = max(lowest, start - pad), min(highest, end + pad)
-        # Where one side has too little silence, the other side is widened more.
-        missing = UTTERANCE_MIN_S - (high - low)
-        if missing > 0:
-            low = max(lowest, low - missing)
-            high = min(highest, high + UTTERANCE_MIN_S - (high - low))
-        out.append((low, high))
-    return out
+        windows.append((max(lowest, start - pad), min(highest, end + pad)))
+    # One that half the gaps do not widen to 1 s also gets what its neighbours did not need.
+    for i, (start, end) in enumerate(windows):
+        lowest = windows[i - 1][1] if i else 0.0
+        highest = windows[i + 1][0] if i + 1 < len(windows) else duration_s
+        if end - start < UTTERANCE_MIN_S:
+            start = max(lowest, end - UTTERANCE_MIN_S)
+            windows[i] = (start, max(end, min(highest, start + UTTERANCE_MIN_S)))
+    return windows

@@ -90,6 +90,21 @@ def test_filters_narrow_the_table_and_the_csv(visit, stocked):
     page.wait_for_selector("text=No result fits these filters.")
 
 
+def test_an_empty_filter_says_that_it_takes_any(visit):
+    page = visit()
+    inputs = page.locator("#history-filters input[role=combobox]")
+    said = [one.get_attribute("placeholder") for one in inputs.all()]
+    assert said == ["Any"] * 5
+    assert page.get_attribute("#history-text :is(input, textarea)", "placeholder") == "Any"
+    assert "Recording quality" in page.inner_text("#history-quality")
+    assert page.get_by_role("button", name="Choose a date").count() == 2
+    page.click("[data-set-lang=zh]")
+    page.wait_for_function(
+        "document.querySelector('#history-emotion input').placeholder === '不限'"
+    )
+    assert page.get_by_role("button", name="选择日期").count() == 2
+
+
 def test_the_table_is_paged(visit):
     page = visit()
     count(page, 25)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from emotion2vec_ui import texts
 from emotion2vec_ui.audio.damage import SNRS_DB, conditions
 from tests.page.conftest import WAIT_MS
 from tests.past import EXAMPLE
@@ -28,6 +29,7 @@ class Visit:
     """One page and what it did that a page should not do."""
 
     page: sync_api.Page
+    url: str
     errors: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
 
@@ -52,7 +54,7 @@ def visit(browser: sync_api.Browser, server) -> Iterator[Callable[..., Visit]]:
     """Opens the page; at the end no visit may have met an error or left the machine."""
     opened: list[tuple[Visit, sync_api.BrowserContext]] = []
 
-    def open_page(*, locale: str = "en-US", width: int = 1280, **options) -> Visit:
+    def open_page(*, locale: str = "en-US", width: int = 1280, at=server, **options) -> Visit:
         context = browser.new_context(
             locale=locale,
             viewport={"width": width, "height": 844},
@@ -62,19 +64,19 @@ def visit(browser: sync_api.Browser, server) -> Iterator[Callable[..., Visit]]:
         )
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
-        one = Visit(page)
+        one = Visit(page, at.url)
         page.on("console", lambda m: one.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: one.errors.append(str(error)))
         page.on("request", lambda request: one.foreign.append(request.url))
         opened.append((one, context))
-        page.goto(server.url)
+        page.goto(at.url)
         page.wait_for_selector("#start")
         return one
 
     yield open_page
     for one, context in opened:
         context.close()
-        local = (server.url, "data:", "blob:")
+        local = (one.url, "data:", "blob:")
         assert [url for url in one.foreign if not url.startswith(local)] == []
         assert one.errors == []
 
@@ -149,6 +151,30 @@ def test_downloads(visit, server, spoken: Path) -> None:
     with zipfile.ZipFile(fetch("a[href$='.zip']")) as archive:
         names = {Path(name).name for name in archive.namelist()}
     assert names == {"result.json", "processed_audio.wav", "embedding.npy"}
+
+
+def test_exports_are_in_the_language_that_the_page_is_in_now(visit, server) -> None:
+    here = visit(locale="zh-CN")
+    here.recognise(EXAMPLE, frames=True)
+    emotion = saved(server)["segments"][0]["emotion"]
+    for lang in ("zh", "en", "zh"):
+        here.page.click(f"[data-set-lang={lang}]")
+        with here.page.expect_download() as event:
+            here.page.click("a.chip:text-is('SRT')")
+        assert texts.text(f"emotion.{emotion}", lang) in event.value.path().read_text("utf-8")
+
+
+def test_without_gradios_queue(visit, start_server) -> None:
+    server = start_server("--model", "compact", "--no-gradio-queue")
+    server.wait_ready()
+    here = visit(at=server)
+    here.page.click("#start")
+    here.page.wait_for_selector("#result .failure")
+    here.recognise(EXAMPLE)
+    assert f"confidence {saved(server)['confidence']:.1%}" in here.text(".leader")
+    here.page.click("#robustness")
+    here.page.wait_for_selector("#robustness-result .running")
+    here.page.wait_for_selector(".robustness", timeout=2 * WAIT_MS)
 
 
 def test_language_switch_changes_everything_at_once(visit) -> None:
