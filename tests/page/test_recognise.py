@@ -204,6 +204,31 @@ def test_microphone_and_pressed_while_it_records(visit, server) -> None:
     assert "speech_missing" not in [one["code"] for one in report["warnings"]]
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_microphone_shows_only_the_buttons_that_fit(visit, width: int) -> None:
+    here = visit(width=width)
+
+    def shown() -> list[str]:
+        buttons = here.page.locator("#audio .controls .wrapper button:visible").all()
+        for one in buttons:
+            assert one.evaluate("button => button.scrollWidth <= button.clientWidth")
+        return [one.get_attribute("class").split("-button")[0].split()[-1] for one in buttons]
+
+    here.page.click("#audio [aria-label*='ecord'], #audio [aria-label*='icrophone']")
+    here.page.wait_for_selector("#audio .record-button")
+    assert shown() == ["record"]
+    here.page.click("#audio .record-button")
+    here.page.wait_for_selector("#audio .stop-button:visible")
+    assert shown() == ["stop", "pause"]
+    here.page.wait_for_timeout(500)
+    here.page.click("#audio .pause-button")
+    here.page.wait_for_selector("#audio .resume-button:visible")
+    assert shown() == ["stop", "resume"]
+    here.page.click("#audio .stop-button-paused")
+    here.page.wait_for_selector("#audio #duration")
+    assert here.page.locator("#audio .play-pause-button:visible").count() == 1
+
+
 def test_pressed_before_the_upload_is_done(visit, spoken: Path) -> None:
     here = visit()
     slow = here.page.context.new_cdp_session(here.page)
