@@ -205,7 +205,7 @@ def _report_view(report: Report, folder_name: str, audio_url: str | None) -> Rep
     if source and model and timing:
         facts = FactsView(report.granularity, source, model, timing, report.embedding)
     return ReportView(
-        name=folder_name if source is None else source.name,
+        name=report.recording_name(folder_name),
         timestamp=report.timestamp,
         folder_name=folder_name,
         audio_url=audio_url,

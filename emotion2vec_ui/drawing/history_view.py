@@ -128,7 +128,7 @@ def opened_result(report: Report, folder_name: str, result: View) -> OpenedResul
         result: its view.
     """
     return OpenedResultView(
-        name=folder_name if report.source is None else report.source.name,
+        name=report.recording_name(folder_name),
         folder=folder_name,
         result=result,
     )

@@ -260,6 +260,10 @@ class Report:
         assert self.utterance_scores is not None
         return self.utterance_scores
 
+    def recording_name(self, otherwise: str) -> str:
+        """The name of the recording's file; `otherwise` for a result of the first WebUI."""
+        return otherwise if self.source is None else self.source.name
+
 
 _FRAME_FIELDS = (
     "labels",

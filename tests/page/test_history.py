@@ -155,7 +155,7 @@ def test_deleting_asks_first(visit, stocked):
     page.click(".confirm summary")
     assert (stocked.outputs / folder).is_dir()
     page.click("[data-history=delete]")
-    page.wait_for_selector(f"text={folder} was removed.")
+    page.wait_for_selector("text=doomed.wav was removed.")
     assert not (stocked.outputs / folder).exists()
     page.wait_for_selector(f"{ROWS}:has-text('doomed.wav')", state="detached")
 
