@@ -106,6 +106,28 @@ def test_utterance_shows_what_the_report_says(visit, server) -> None:
     assert f"({shape[0]}) float32" in here.text(".result")
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_band_of_the_built_in_model_is_green(visit, scheme: str) -> None:
+    here = visit(color_scheme=scheme)
+    here.recognise(EXAMPLE)
+    colours = here.page.evaluate(
+        """() => ["high", "medium"].flatMap((band) => {
+          const pill = document.querySelector(".leader .pill");
+          pill.className = `pill band-${band}`;
+          const zone = document.querySelector(`.scale .band-${band}`);
+          return [getComputedStyle(pill).color, getComputedStyle(pill).backgroundColor,
+            getComputedStyle(zone).borderTopColor];
+        }).map((colour) => {
+          const context = document.createElement("canvas").getContext("2d");
+          context.fillStyle = colour;
+          context.fillRect(0, 0, 1, 1);
+          return [...context.getImageData(0, 0, 1, 1).data];
+        })"""
+    )
+    # Grey: of the three channels blue is the highest, and none stands out.
+    assert all(blue >= green and blue - red < 40 for red, green, blue, _ in colours), colours
+
+
 def test_frames_show_time_and_follow_playback(visit, server, spoken: Path) -> None:
     here = visit()
     here.recognise(spoken, frames=True)
