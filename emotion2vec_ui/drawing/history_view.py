@@ -29,6 +29,7 @@ class ResultRow:
     confidence: str
     band: str
     length: str
+    granularity: str
     model: str
 
 
@@ -89,6 +90,7 @@ def _row(row: Row) -> ResultRow:
         confidence=percent(row.confidence),
         band=row.band,
         length=UNKNOWN if row.duration_s is None else clock(row.duration_s),
+        granularity=row.granularity,
         model=row.model or UNKNOWN,
     )
 
