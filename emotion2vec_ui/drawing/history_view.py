@@ -28,6 +28,7 @@ class ResultRow:
     emotion: str
     confidence: str
     band: str
+    built_in: bool
     length: str
     granularity: str
     model: str
@@ -89,6 +90,7 @@ def _row(row: Row) -> ResultRow:
         emotion=row.emotion,
         confidence=percent(row.confidence),
         band=row.band,
+        built_in=row.built_in,
         length=UNKNOWN if row.duration_s is None else clock(row.duration_s),
         granularity=row.granularity,
         model=row.model or UNKNOWN,
