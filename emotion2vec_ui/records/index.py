@@ -110,8 +110,6 @@ class Row:
 class Page:
     """Some of the rows found."""
 
-    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
-
     rows: list[Row]
     """Those from `offset` on."""
     total: int
