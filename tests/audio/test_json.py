@@ -49,11 +49,12 @@ ROOTS = dict.fromkeys([Condition, Outcome, RobustnessTest], RobustnessTest)
 """The documents that they are part of; of a Report where not named."""
 
 
-@pytest.mark.parametrize("made", MADE, ids=lambda one: one.__name__)
-def test_it_reads_back_as_it_was(made):
-    adapter, value = TypeAdapter(made), MADE[made]()
-    assert isinstance(value, made)
-    assert adapter.validate_json(adapter.dump_json(value)) == value
+def test_it_reads_back_as_it_was(subtests):
+    for made in MADE:
+        with subtests.test(made=made.__name__):
+            adapter, value = TypeAdapter(made), MADE[made]()
+            assert isinstance(value, made)
+            assert adapter.validate_json(adapter.dump_json(value)) == value
 
 
 @pytest.mark.parametrize("made", MADE, ids=lambda one: one.__name__)

@@ -103,15 +103,16 @@ def test_the_caution_comes_with_the_built_in_model_only():
     assert caution not in drawn(model="compact-x")
 
 
-@pytest.mark.parametrize(
-    ("step", "share", "said"),
-    [("decode", 0.0, "Preparing"), ("inference", 0.5, f"{(n_conditions() + 1) // 2} of 21")],
-)
-def test_progress_counts_the_conditions(step, share, said):
-    html = draw(robustness_progress("talk.wav", step, share, 1.0, READY), "en")
-    assert said in words(html)
-    assert ("aria-valuenow" in html) == (step == "inference")
-    assert 'data-press="cancel"' in html
+def test_progress_counts_the_conditions(subtests):
+    for step, share, said in [
+        ("decode", 0.0, "Preparing"),
+        ("inference", 0.5, f"{(n_conditions() + 1) // 2} of 21"),
+    ]:
+        with subtests.test(step=step):
+            html = draw(robustness_progress("talk.wav", step, share, 1.0, READY), "en")
+            assert said in words(html)
+            assert ("aria-valuenow" in html) == (step == "inference")
+            assert 'data-press="cancel"' in html
 
 
 def test_while_the_model_loads_its_state_is_shown():
