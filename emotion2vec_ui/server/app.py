@@ -101,7 +101,10 @@ class Service:
 
     async def _clean(self) -> None:
         while True:
-            await anyio.to_thread.run_sync(self._remove_old)
+            try:
+                await anyio.to_thread.run_sync(self._remove_old)
+            except OSError as error:
+                log.warning("old results cannot be looked for: %s", error)
             await asyncio.sleep(CLEANING_S)
 
     def _remove_old(self) -> None:

@@ -128,7 +128,7 @@ _Folders = Annotated[
 _Folder = Annotated[str, Path(description="The result's folder, such as outputs_20260104_223000.")]
 _Lang = Annotated[str, Query(description="zh or en; else as Accept-Language asks.")]
 _Ending = Annotated[
-    str, Path(description=f"One of {', '.join(exports.formats())}; txt is for Audacity.")
+    str, Path(description=f"One of {', '.join(exports.MEDIA_TYPES)}; txt is for Audacity.")
 ]
 _Part = Annotated[
     Literal["segments", "sentences"],
@@ -261,14 +261,13 @@ def _add_exports(app: FastAPI, history: History, settings: Settings) -> None:
         part: _Part = "segments",
         lang: _Lang = "",
     ) -> Response:
-        form = exports.formats().get(ending)
-        if form is None:
+        if ending not in exports.MEDIA_TYPES:
             raise ResultNotFound(name=f"{folder}.{ending}"[:200])
         found = history.get(folder)
         text = exports.export(found, ending, lang=_chosen(request, lang, settings), part=part)
         suffix = "" if part == "segments" else f"_{part}"
         headers = _attachment(f"{_stem(found, folder)}{suffix}.{ending}")
-        return Response(text, media_type=form.media_type, headers=headers)
+        return Response(text, media_type=exports.MEDIA_TYPES[ending], headers=headers)
 
 
 def _add_pages(app: FastAPI, history: History, settings: Settings) -> None:

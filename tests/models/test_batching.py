@@ -202,6 +202,26 @@ def test_an_error_of_the_model_reaches_the_caller_and_the_thread_lives(tiny, bat
     assert batcher.submit(tiny, speechlike(1)).future.result(60).n_frames == 49
 
 
+def test_weights_that_do_not_fit_on_the_gpu_fail_one_caller_and_the_thread_lives(tiny):
+    class Full(Recorder):
+        """A GPU without room for the weights at first."""
+
+        has_room = False
+
+        def to(self, device):
+            if not self.has_room:
+                self.has_room = True
+                raise RuntimeError("CUDA out of memory")
+            return self
+
+    loaded = dataclasses.replace(tiny, backbone=Full(tiny.backbone), device="cuda:0")
+    batcher = Batcher(low_vram=True)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        batcher.submit(loaded, speechlike(1)).future.result(60)
+    assert batcher.submit(loaded, speechlike(1)).future.result(60).n_frames == 49
+    batcher.stop(10)
+
+
 def test_stopping_finishes_what_is_queued_and_takes_nothing_new(tiny):
     batcher = Batcher()
     jobs = [batcher.submit(tiny, speechlike(2, seed=i)) for i in range(8)]
