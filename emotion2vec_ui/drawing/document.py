@@ -205,7 +205,7 @@ def _report_view(report: Report, folder_name: str, audio_url: str | None) -> Rep
     if source and model and timing:
         facts = FactsView(report.granularity, source, model, timing, report.embedding)
     return ReportView(
-        name=folder_name if source is None else source.name,
+        name=report.recording_name(folder_name),
         timestamp=report.timestamp,
         folder_name=folder_name,
         audio_url=audio_url,
@@ -228,8 +228,8 @@ def _recording(report: Report) -> QualityView | None:
 
 
 def _over_time(report: Report) -> PrintedTimeView | None:
-    source, weighted = report.source, report.weighted
-    if source is None or weighted is None:
+    source, model, weighted = report.source, report.model, report.weighted
+    if source is None or model is None or weighted is None:
         return None
     segments, utterances = known(report.segments), known(report.utterances)
     return PrintedTimeView(
@@ -238,7 +238,11 @@ def _over_time(report: Report) -> PrintedTimeView | None:
         legend=LegendView(report.nine_scores),
         weighted=weighted_words("report.time.weighted", weighted),
         # Sentences say more than segments where there are both; one table keeps to the page.
-        table=utterance_table(utterances) if utterances else segment_table(segments),
+        table=(
+            utterance_table(utterances, built_in=model.is_built_in)
+            if utterances
+            else segment_table(segments)
+        ),
     )
 
 

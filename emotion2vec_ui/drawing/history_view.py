@@ -28,7 +28,9 @@ class ResultRow:
     emotion: str
     confidence: str
     band: str
+    built_in: bool
     length: str
+    granularity: str
     model: str
 
 
@@ -88,7 +90,9 @@ def _row(row: Row) -> ResultRow:
         emotion=row.emotion,
         confidence=percent(row.confidence),
         band=row.band,
+        built_in=row.built_in,
         length=UNKNOWN if row.duration_s is None else clock(row.duration_s),
+        granularity=row.granularity,
         model=row.model or UNKNOWN,
     )
 
@@ -128,7 +132,7 @@ def opened_result(report: Report, folder_name: str, result: View) -> OpenedResul
         result: its view.
     """
     return OpenedResultView(
-        name=folder_name if report.source is None else report.source.name,
+        name=report.recording_name(folder_name),
         folder=folder_name,
         result=result,
     )

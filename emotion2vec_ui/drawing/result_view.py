@@ -186,11 +186,17 @@ class OldResultView(View):
 
 @dataclass(frozen=True)
 class ResultView(View):
-    """Cards below each other: the whole of a result."""
+    """Cards below each other: the whole of a result.
+
+    Attributes:
+        cards: from the top.
+        is_limited: the built-in model answered: no band may look like a reason to rely on it.
+    """
 
     template: ClassVar[str] = "result.html"
 
     cards: tuple[View, ...]
+    is_limited: bool = False
 
 
 def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int]]) -> ResultView:
@@ -221,7 +227,7 @@ def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int
         cards.append(OverTimeView(player, LegendView(report.nine_scores), report.weighted))
         cards.append(segment_table(segments))
         if report.utterances:
-            cards.append(utterance_table(known(report.utterances)))
+            cards.append(utterance_table(known(report.utterances), built_in=model.is_built_in))
         cards.append(QualityView(quality, source.codec, drawing=None))
     cards.append(
         DownloadsView(
@@ -235,4 +241,4 @@ def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int
         cards.append(EmbeddingView(report.embedding))
     cards.append(LogView(report))
     cards.append(DetailsView(model, source, timing, report.distribution))
-    return ResultView(tuple(cards))
+    return ResultView(tuple(cards), is_limited=model.is_built_in)

@@ -139,6 +139,7 @@ class TableView(View):
         title: key of the heading.
         rows: all of them.
         has_bands: whether they have one.
+        built_in: whether the built-in model gave them.
     """
 
     template: ClassVar[str] = "table.html"
@@ -146,6 +147,7 @@ class TableView(View):
     title: str
     rows: tuple[Row, ...]
     has_bands: bool
+    built_in: bool = False
 
     @property
     def shown(self) -> tuple[Row, ...]:
@@ -164,9 +166,14 @@ def segment_table(segments: Sequence[Segment]) -> TableView:
     return TableView("ui.segments", tuple(rows), has_bands=False)
 
 
-def utterance_table(utterances: Sequence[Utterance]) -> TableView:
-    """The stretches of speech recognised by themselves."""
+def utterance_table(utterances: Sequence[Utterance], *, built_in: bool) -> TableView:
+    """The stretches of speech recognised by themselves.
+
+    Args:
+        utterances: in order.
+        built_in: whether the built-in model recognised them.
+    """
     rows = (
         Row(one.start_s, one.end_s, one.emotion, one.confidence, one.band) for one in utterances
     )
-    return TableView("ui.utterances", tuple(rows), has_bands=True)
+    return TableView("ui.utterances", tuple(rows), has_bands=True, built_in=built_in)

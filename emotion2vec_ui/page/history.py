@@ -133,7 +133,7 @@ class _HistoryPage:
             return gr.skip(), gr.skip(), _comparison(value.split(",")), None
         if action == "close":
             return gr.skip(), gr.skip(), "", None
-        if action == "delete":
+        if action == "delete" and folder:
             note = self._delete(folder)
             return self._table(chosen, offset), offset, note, None
         if action == "refresh":
@@ -142,10 +142,12 @@ class _HistoryPage:
             offset = int(value)
         return self._table(chosen, offset), offset, gr.skip(), gr.skip()
 
-    def _delete(self, folder: str | None) -> str:
+    def _delete(self, folder: str) -> str:
         try:
-            self._history.delete([folder] if folder else [])
-            return draw(status_view.NoteView(Phrase("history.deleted", folder=folder)))
+            # The name is in the folder, which is gone afterwards.
+            name = self._history.get(folder).recording_name(folder)
+            self._history.delete([folder])
+            return draw(status_view.NoteView(Phrase("history.deleted", name=name)))
         except Exception as error:
             return _failure(error)
 

@@ -41,6 +41,7 @@ from emotion2vec_ui.texts import Phrase
 
 ASSETS = Path(__file__).parent / "assets"
 EXAMPLES = ASSETS / "examples"
+STYLES = ("page.css", "form.css", "history.css")
 
 POLL_S = 0.2
 """How often a running recognition is looked at: often enough to feel live, and cheap."""
@@ -89,7 +90,7 @@ def build(
     page = _Page(recogniser, settings, count)
     with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False) as blocks:
         history_page.add(blocks, history, settings)
-    styles = [(ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "history.css")]
+    styles = [(ASSETS / name).read_text(encoding="utf-8") for name in STYLES]
     script = (ASSETS / "page.js").read_text(encoding="utf-8")
     options = {
         "theme": _theme(),

@@ -35,7 +35,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,8 +137,6 @@ class NormVerdict:
 class Peak:
     """The window in which one emotion scores highest of all windows and emotions."""
 
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
-
     emotion: str
     """The emotion that scores highest, one of the nine keys."""
     score: float
@@ -152,8 +150,6 @@ class Peak:
 @dataclass(frozen=True)
 class Weighted:
     """The article's weighted reading of frame scores."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     scores: dict[str, float]
     """Weighted score per emotion, 0 to 1, summing to 1."""

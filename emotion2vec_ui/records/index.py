@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 INDEX_NAME = ".index.sqlite"
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 """Kept in the file as user_version; any other number there has the index built anew."""
 
 SETTLED_S = 3.0
@@ -64,6 +64,7 @@ _COLUMNS = (
     "granularity TEXT",
     "model TEXT",
     "has_embedding INTEGER",
+    "built_in INTEGER",
     "scores TEXT",
 )
 _NAMES = tuple(column.split()[0] for column in _COLUMNS)
@@ -99,6 +100,8 @@ class Row:
     """Id of the model that answered; null where an old result does not tell."""
     has_embedding: bool
     """Whether embedding.npy is there."""
+    built_in: bool
+    """Whether the compact model that comes with the program answered."""
     scores: dict[str, float]
     """The nine scores of the whole recording, summing to 1."""
 
@@ -106,8 +109,6 @@ class Row:
 @dataclass(frozen=True)
 class Page:
     """Some of the rows found."""
-
-    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     rows: list[Row]
     """Those from `offset` on."""
@@ -409,13 +410,14 @@ def row_of(name: str, report: Report) -> Row:
         granularity=report.granularity,
         model=None if report.model is None else storable(report.model.id),
         has_embedding=report.embedding is not None,
+        built_in=report.model is not None and report.model.is_built_in,
         scores={emotion: scores[emotion] for emotion in EMOTIONS},
     )
 
 
 def _row(raw: Sequence[Any]) -> Row:
     values = dict(zip(_NAMES, raw, strict=True))
-    values["has_embedding"] = bool(values["has_embedding"])
+    values |= {name: bool(values[name]) for name in ("has_embedding", "built_in")}
     values["scores"] = dict(zip(EMOTIONS, json.loads(values["scores"]), strict=True))
     return Row(**{field.name: values[field.name] for field in fields(Row)})
 

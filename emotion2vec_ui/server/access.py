@@ -187,7 +187,7 @@ class Guard:
             return address
         for given in _credentials(headers):
             digest = _digest(given)
-            # All are compared, each in constant time: how long it takes tells nothing.
+            # All are compared, each in constant time: the duration depends on no secret.
             matches = [hmac.compare_digest(digest, secret) for secret in self._secrets]
             if self._login is not None:
                 matches.append(hmac.compare_digest(digest, self._login))
@@ -395,7 +395,7 @@ def _credentials(headers: Headers) -> Iterable[str]:
 
 
 def _digest(secret: str) -> bytes:
-    """Equal length for every secret, so that comparing tells not even that."""
+    """Of the same length for every secret: comparing does not reveal that either."""
     return hashlib.sha256(secret.encode()).digest()
 
 

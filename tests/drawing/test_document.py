@@ -197,6 +197,9 @@ def test_a_comparison_on_paper(tmp_path):
     assert texts.text("report.comparison.no_cosine", "en") in outline.text
     # Sad: 0.6 against 0.0125.
     assert "+58.8" in outline.text and "−85.0" in outline.text
+    # The first is of the built-in model, the second is not.
+    bands = [one["class"] for _, one in outline.tags if "band-" in (one.get("class") or "")]
+    assert bands == ["pill band-high limited", "pill band-low"]
 
 
 # --- on paper -------------------------------------------------------------------------------------

@@ -47,7 +47,16 @@ def test_a_line_shows_the_result(history):
     assert re.findall('data-value="(outputs_[0-9_]+)"', html)[0] == "outputs_20260105_100000"
     line = re.search("<tr data-history.*?</tr>", html, re.S)[0]
     said = " ".join(re.sub("<[^>]+>", " ", line).split())
-    assert said == "Select talk 5.wav 2026-01-05 10:00 talk 5.wav Happy 90.0% High 5.2 s compact"
+    assert (
+        said
+        == "Select talk 5.wav 2026-01-05 10:00 talk 5.wav Happy 90.0% High 5.2 s Whole clip compact"
+    )
+
+
+def test_only_what_the_built_in_model_says_is_marked_as_limited(history, tmp_path: Path):
+    past.save(tmp_path, name="large.wav", model="large", timestamp="2026-01-09 10:00:00")
+    first, second, *_ = re.findall('class="(pill band-high[^"]*)"', drawn(history))
+    assert (first, second) == ("pill band-high", "pill band-high limited")
 
 
 def test_an_old_result_shows_dashes_for_what_it_does_not_tell(tmp_path: Path):
@@ -55,8 +64,10 @@ def test_an_old_result_shows_dashes_for_what_it_does_not_tell(tmp_path: Path):
     history = History(tmp_path)
     html = drawn(history)
     history.close()
-    assert '<td class="c-duration">–</td>' in html and '<td class="c-model">–</td>' in html
-    assert f'class="link">{folder}</button>' in html
+    assert (
+        '<td class="c-duration">–</td>' in html and '<td class="c-model" title="–">–</td>' in html
+    )
+    assert f">{folder}</button>" in html
 
 
 def test_pages_lead_to_each_other_and_not_beyond(history):

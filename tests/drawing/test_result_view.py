@@ -40,6 +40,15 @@ def with_sentences():
     return replace(made, utterances=spoken)
 
 
+def test_bands_of_sentences_are_limited_where_the_built_in_model_gave_them():
+    made = with_sentences()
+    large = replace(made, model=replace(made.model, id="large", origin="cache"))
+    for report, count in ((made, 2), (large, 0)):
+        table = draw(result_view(report, FOLDER, FILES), "en").split("<tbody>")[-1]
+        assert table.count("pill band-") == 2
+        assert table.count(" limited") == count
+
+
 def test_everything_of_an_utterance_is_there(subtests):
     for lang in texts.languages():
         with subtests.test(lang=lang):
@@ -158,3 +167,9 @@ def test_every_text_is_escaped():
     outline = Outline(html)
     assert "script" not in {tag for tag, _ in outline.tags}
     assert outline.text.count("<script>alert(1)</script>") >= 7
+
+
+def test_only_a_result_of_the_built_in_model_is_limited():
+    assert '<div class="result limited"' in draw(result_view(past.report(), FOLDER, FILES))
+    large = past.report(model="emotion2vec_plus_large")
+    assert '<div class="result"' in draw(result_view(large, FOLDER, FILES))

@@ -10,8 +10,8 @@ from emotion2vec_ui.models.holder import Status
 
 
 def status(state: str = "ready", answering: str | None = "large", **facts) -> Status:
-    given = {"seconds": 3.0, "wanted": "large", "answering": answering} | facts
-    return Status(state=state, **given)
+    given = {"seconds": 3.0, "wanted": "large", "answering_built_in": False} | facts
+    return Status(state=state, answering=answering, **given)
 
 
 def words(view, lang: str = "en") -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from emotion2vec_ui.records import store
 from tests import past
 from tests.page.conftest import WAIT_MS
 
@@ -155,7 +156,7 @@ def test_deleting_asks_first(visit, stocked):
     page.click(".confirm summary")
     assert (stocked.outputs / folder).is_dir()
     page.click("[data-history=delete]")
-    page.wait_for_selector(f"text={folder} was removed.")
+    page.wait_for_selector("text=doomed.wav was removed.")
     assert not (stocked.outputs / folder).exists()
     page.wait_for_selector(f"{ROWS}:has-text('doomed.wav')", state="detached")
 
@@ -182,6 +183,33 @@ def test_chinese_and_a_phone(visit):
     page.wait_for_function("document.querySelector('#history-sort input').value === 'Newest first'")
     words = page.inner_text("main").replace("中文", "").replace("客户", "")  # the switch, a name
     assert not any("\u4e00" <= letter <= "\u9fff" for letter in words)
+
+
+COLUMNS = ("time", "file", "emotion", "confidence", "band", "duration", "granularity", "model")
+
+
+@pytest.mark.parametrize("width", [360, 640, 767, 768, 960, 1023, 1024, 1280])
+def test_every_column_is_inside_the_card(visit, width):
+    page = visit(width=width)
+    page.wait_for_timeout(300)  # the fonts of the components move the rows a little
+    card = page.locator("#history-list .card").bounding_box()
+    for name in COLUMNS:
+        cell = page.locator(f"{ROWS} .c-{name}").first.bounding_box()
+        assert cell["width"] > (100 if name == "file" else 20), name
+        assert card["x"] <= cell["x"], name
+        assert cell["x"] + cell["width"] <= card["x"] + card["width"], name
+
+
+def test_a_long_name_is_cut_and_told_whole(visit, stocked):
+    name = "an interview of the spring " * 8 + ".wav"
+    folder = past.save(stocked.outputs, name=name, timestamp="2026-03-02 10:00:00")
+    for width in (360, 820, 1280):
+        page = visit(width=width)
+        button = page.locator(f"tr[data-value='{folder}'] .c-file button")
+        assert button.get_attribute("title") == name
+        assert button.evaluate("e => e.scrollWidth > e.clientWidth")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    store.discard(stocked.outputs / folder)
 
 
 def test_the_pages_link_to_each_other(visit):

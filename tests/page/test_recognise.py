@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import soundfile as sf
 
 from emotion2vec_ui import texts
@@ -93,7 +94,8 @@ def test_utterance_shows_what_the_report_says(visit, server) -> None:
     assert "结果会显示在这里" in here.text("#result")
     here.recognise(EXAMPLE, embedding=True)
     report = saved(server)
-    assert f"置信度: {report['confidence']:.1%}" in here.text(".leader")
+    confidence = texts.text("ui.confidence", "zh", percent=f"{report['confidence']:.1%}")
+    assert confidence in here.text(".leader")
     assert f"({report['emotion'].title()})" in here.text(".leader h2")
     figures = here.page.locator(".scores .figure").all_inner_texts()
     ranked = sorted(report["scores"].values(), reverse=True)
@@ -102,6 +104,28 @@ def test_utterance_shows_what_the_report_says(visit, server) -> None:
     assert here.text(".log").startswith("Audio info: duration=")
     shape = report["embedding"]["shape"]
     assert f"({shape[0]}) float32" in here.text(".result")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_band_of_the_built_in_model_is_green(visit, scheme: str) -> None:
+    here = visit(color_scheme=scheme)
+    here.recognise(EXAMPLE)
+    colours = here.page.evaluate(
+        """() => ["high", "medium"].flatMap((band) => {
+          const pill = document.querySelector(".leader .pill");
+          pill.className = `pill band-${band}`;
+          const zone = document.querySelector(`.scale .band-${band}`);
+          return [getComputedStyle(pill).color, getComputedStyle(pill).backgroundColor,
+            getComputedStyle(zone).borderTopColor];
+        }).map((colour) => {
+          const context = document.createElement("canvas").getContext("2d");
+          context.fillStyle = colour;
+          context.fillRect(0, 0, 1, 1);
+          return [...context.getImageData(0, 0, 1, 1).data];
+        })"""
+    )
+    # Grey: of the three channels blue is the highest, and none stands out.
+    assert all(blue >= green and blue - red < 40 for red, green, blue, _ in colours), colours
 
 
 def test_frames_show_time_and_follow_playback(visit, server, spoken: Path) -> None:
@@ -171,7 +195,7 @@ def test_without_gradios_queue(visit, start_server) -> None:
     here.page.click("#start")
     here.page.wait_for_selector("#result .failure")
     here.recognise(EXAMPLE)
-    assert f"confidence {saved(server)['confidence']:.1%}" in here.text(".leader")
+    assert f"{saved(server)['confidence']:.1%}" in here.text(".leader")
     here.page.click("#robustness")
     here.page.wait_for_selector("#robustness-result .running")
     here.page.wait_for_selector(".robustness", timeout=2 * WAIT_MS)
@@ -201,6 +225,31 @@ def test_microphone_and_pressed_while_it_records(visit, server) -> None:
     report = saved(server)
     assert 1.0 < report["source"]["duration_s"] < 8.0
     assert "speech_missing" not in [one["code"] for one in report["warnings"]]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_microphone_shows_only_the_buttons_that_fit(visit, width: int) -> None:
+    here = visit(width=width)
+
+    def shown() -> list[str]:
+        buttons = here.page.locator("#audio .controls .wrapper button:visible").all()
+        for one in buttons:
+            assert one.evaluate("button => button.scrollWidth <= button.clientWidth")
+        return [one.get_attribute("class").split("-button")[0].split()[-1] for one in buttons]
+
+    here.page.click("#audio [aria-label*='ecord'], #audio [aria-label*='icrophone']")
+    here.page.wait_for_selector("#audio .record-button")
+    assert shown() == ["record"]
+    here.page.click("#audio .record-button")
+    here.page.wait_for_selector("#audio .stop-button:visible")
+    assert shown() == ["stop", "pause"]
+    here.page.wait_for_timeout(500)
+    here.page.click("#audio .pause-button")
+    here.page.wait_for_selector("#audio .resume-button:visible")
+    assert shown() == ["stop", "resume"]
+    here.page.click("#audio .stop-button-paused")
+    here.page.wait_for_selector("#audio #duration")
+    assert here.page.locator("#audio .play-pause-button:visible").count() == 1
 
 
 def test_pressed_before_the_upload_is_done(visit, spoken: Path) -> None:
@@ -321,3 +370,14 @@ def test_api_name_is_stable(server) -> None:
     )
     assert set(report["scores"]) >= {"happy", "unknown"}
     assert report["embedding"]["dtype"] == "float32"
+
+
+def test_what_the_page_recognises_is_counted_as_the_pages(visit, server, spoken):
+    def counted() -> float:
+        text = requests.get(f"{server.url}/metrics", timeout=10).text
+        name = 'emotion2vec_requests_total{front="page",kind="predict",status="200"} '
+        return sum(float(line[len(name) :]) for line in text.splitlines() if line.startswith(name))
+
+    before = counted()
+    visit().recognise(spoken)
+    assert counted() == before + 1

@@ -71,8 +71,16 @@ def test_a_row_tells_what_the_report_tells(history):
         granularity="utterance",
         model="compact",
         has_embedding=True,
+        built_in=True,
         scores=report.scores,
     )
+
+
+def test_only_the_built_in_model_is_marked_as_such(history):
+    past.save(history.outputs, model="iic/emotion2vec_plus_large", timestamp="2026-01-05 00:00:00")
+    past.save(history.outputs)
+    past.save_old(history.outputs)
+    assert [row.built_in for row in history.search().rows] == [False, True, False]
 
 
 def test_nothing_there_is_no_error(history):
