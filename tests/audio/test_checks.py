@@ -180,15 +180,15 @@ def test_fast_enough():
     report(x)
     took = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = time.process_time()
         checks.assess(x, source, source_rate_hz=FS, duration_s=5.0)
-        took.append(time.perf_counter() - start)
-    # 14 ms on two cores that also train a model; the bound leaves room for a busy machine.
+        took.append(time.process_time() - start)
+    # Processor time, for the machine may be busy; 14 ms on two cores that also train a model.
     assert min(took) < 0.06
     long = np.tile(x, 24)  # 2 minutes; an hour is 30 times that
-    start = time.perf_counter()
+    start = time.process_time()
     report(long)
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
 
 
 # --- thresholds -----------------------------------------------------------------------------------
