@@ -242,3 +242,25 @@ def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int
     cards.append(LogView(report))
     cards.append(DetailsView(model, source, timing, report.distribution))
     return ResultView(tuple(cards), is_limited=model.is_built_in)
+
+
+@dataclass(frozen=True)
+class ShownView(View):
+    """A result on the main page: which recording it is of, a link to its own page, all of it."""
+
+    template: ClassVar[str] = "shown.html"
+
+    name: str
+    folder_name: str
+    report: Report
+    result: ResultView
+
+
+def shown(report: Report, folder_name: str, files: Sequence[tuple[str, int]]) -> ShownView:
+    """A result under its name; arguments as of `result_view`."""
+    return ShownView(
+        name=folder_name if report.source is None else report.source.name,
+        folder_name=folder_name,
+        report=report,
+        result=result_view(report, folder_name, files),
+    )
