@@ -34,6 +34,7 @@ from emotion2vec_ui.records.report import Embedding, Model, Report, Timing, now_
 from emotion2vec_ui.texts import Phrase
 
 STYLE = render.TEMPLATES / "report.css"
+DARK_STYLE = render.TEMPLATES / "report_dark.css"
 
 MAX_ROWS = 40
 """Rows of a table over time: two columns of twenty. The exports hold them all."""
@@ -121,6 +122,11 @@ class DocumentView(View):
     def style(self) -> Markup:
         """The style sheet."""
         return Markup(STYLE.read_text(encoding="utf-8"))
+
+    @property
+    def dark_style(self) -> Markup:
+        """Its colours on a dark screen."""
+        return Markup(DARK_STYLE.read_text(encoding="utf-8"))
 
     @property
     def faces(self) -> Markup:

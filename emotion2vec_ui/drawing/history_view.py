@@ -108,7 +108,7 @@ def _pager(page: Page, filters: Filters) -> Pager:
 
 @dataclass(frozen=True)
 class OpenedResultView(View):
-    """A result opened below the table, under a bar with its report, delete and close.
+    """A result opened above the table, under a bar with its report, delete and close.
 
     Attributes:
         name: of the recording.

@@ -46,8 +46,8 @@ class _HistoryPage:
         self._queued = not settings.no_gradio_queue
         gr.HTML(draw(status_view.header("history")), elem_id="top")
         filters = self._add_filters()
-        table = gr.HTML(elem_id="history-list", js_on_load=SCRIPT.read_text(encoding="utf-8"))
         opened = gr.HTML(elem_id="history-opened")
+        table = gr.HTML(elem_id="history-list", js_on_load=SCRIPT.read_text(encoding="utf-8"))
         gr.HTML(draw(status_view.FooterView()), elem_id="bottom")
         folder, offset = gr.State(None), gr.State(0)
 

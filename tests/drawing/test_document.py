@@ -241,6 +241,29 @@ def test_an_utterance_fits_one_sheet_and_frames_fit_two(browser, tmp_path, subte
 
 
 @pytest.mark.browser
+def test_a_dark_screen_has_a_dark_page_and_paper_a_white_one(browser, tmp_path):
+    made = past.report(frames=past.frames(), embedding_shape=(512,))
+    path = tmp_path / "page.html"
+    path.write_text(report_page(made, lang="en", folder_name=FOLDER, audio_url="/a.wav"), "utf-8")
+    shades = {}
+    for scheme, medium in (("light", "screen"), ("dark", "screen"), ("dark", "print")):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(path.as_uri())
+        page.emulate_media(media=medium)
+        shades[scheme, medium] = page.evaluate(
+            """["html", "main", "h1"].map((one) => {
+              const style = getComputedStyle(document.querySelector(one));
+              return one === "h1" ? style.color : style.backgroundColor;
+            })"""
+        )
+        page.close()
+    white = "rgb(255, 255, 255)"
+    assert shades["light", "screen"][1:] == [white, "rgb(23, 27, 38)"]
+    assert shades["dark", "screen"] == ["rgb(14, 17, 23)", "rgb(23, 27, 35)", "rgb(233, 236, 243)"]
+    assert shades["dark", "print"] == ["rgba(0, 0, 0, 0)", white, "rgb(23, 27, 38)"]
+
+
+@pytest.mark.browser
 def test_a_phone_scrolls_only_down(browser, tmp_path):
     made = past.report(frames=past.frames(), embedding_shape=(512,))
     (tmp_path / "page.html").write_text(

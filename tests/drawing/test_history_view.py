@@ -1,4 +1,4 @@
-"""The table of past results with its tools, and what is opened below it."""
+"""The table of past results with its tools, and what is opened above it."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Result(View):
 def test_the_bar_of_an_opened_result_names_it_and_asks_before_it_deletes():
     folder = "outputs_20260104_223000"
     html = draw(opened_result(past.report(name="客户<b>.wav"), folder, Result()), "en")
-    assert "<b>客户&lt;b&gt;.wav</b>" in html
+    assert '<b title="客户&lt;b&gt;.wav">客户&lt;b&gt;.wav</b>' in html
     assert re.search(f'href="result/{folder}"[^>]* data-lang-link', html)
     confirm = re.search(r'<details class="confirm">(.*?)</details>', html, re.S)[1]
     assert f'data-history="delete" data-value="{folder}"' in confirm

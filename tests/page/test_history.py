@@ -143,6 +143,12 @@ def test_ticked_results_are_compared_across_pages(visit):
     frame = page.frame_locator("iframe.comparison")
     assert "Results side by side" in frame.locator("h1").inner_text()
     assert frame.locator("thead th").first.inner_text().endswith("客户<b>.wav")
+    # The page in the frame is as bright as the page around it.
+    shade = "getComputedStyle(document.documentElement).backgroundColor"
+    light = frame.locator("html").evaluate(f"() => {shade}")
+    page.click("[data-theme-switch]")
+    dark = frame.locator("html").evaluate(f"() => {shade}")
+    assert {light, dark} == {"rgb(233, 236, 242)", "rgb(14, 17, 23)"}
     page.click("[data-history=close]")
     page.wait_for_selector("iframe.comparison", state="detached")
 
@@ -156,7 +162,8 @@ def test_deleting_asks_first(visit, stocked):
     page.click(".confirm summary")
     assert (stocked.outputs / folder).is_dir()
     page.click("[data-history=delete]")
-    page.wait_for_selector("text=doomed.wav was removed.")
+    note = page.wait_for_selector("text=doomed.wav was removed.")
+    assert 0 < note.bounding_box()["y"] < 900
     assert not (stocked.outputs / folder).exists()
     page.wait_for_selector(f"{ROWS}:has-text('doomed.wav')", state="detached")
 
@@ -183,6 +190,25 @@ def test_chinese_and_a_phone(visit):
     page.wait_for_function("document.querySelector('#history-sort input').value === 'Newest first'")
     words = page.inner_text("main").replace("中文", "").replace("客户", "")  # the switch, a name
     assert not any("\u4e00" <= letter <= "\u9fff" for letter in words)
+
+
+def test_an_opened_result_is_in_view_and_closing_leads_back_to_its_row(visit):
+    page = visit()
+    count(page, 25)
+    row = page.locator(ROWS).nth(22)
+    folder = row.get_attribute("data-value")
+    row.locator("button").click()
+    bar = page.wait_for_selector(f"[data-history-opened={folder}]")
+    top = "document.querySelector('.opened').getBoundingClientRect().top"
+    page.wait_for_function(f"{top} >= 0 && {top} < 100")
+    table = page.locator("#history-list").bounding_box()
+    assert bar.bounding_box()["y"] < table["y"]
+    assert row.get_attribute("class") == "now"
+    page.click("[data-history=close]")
+    bar.wait_for_element_state("hidden")
+    page.wait_for_function(f"document.activeElement.closest('tr')?.dataset.value === '{folder}'")
+    assert 0 < row.bounding_box()["y"] < 900
+    assert row.get_attribute("class") != "now"
 
 
 COLUMNS = ("time", "file", "emotion", "confidence", "band", "duration", "granularity", "model")
