@@ -8,7 +8,6 @@ commands: `--help` and `doctor` must work, and quickly, where torch is broken.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import errno
 import json
@@ -144,6 +143,8 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     listener = _listen(settings)
     if listener is None:
         return FAILED
+    import asyncio
+
     import uvicorn
 
     from emotion2vec_ui.server.app import STOP_WITHIN_S, create_app
