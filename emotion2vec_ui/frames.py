@@ -5,12 +5,7 @@ No library is imported here; every other module takes these figures from this on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Count = TypeVar("Count", int, "Tensor")
+from typing import Any
 
 SAMPLE_RATE_HZ = 16_000
 """Sample rate that the models were trained on, in Hz."""
@@ -26,7 +21,7 @@ FRAMES_PER_S = SAMPLE_RATE_HZ // HOP_SAMPLES
 """Frames per second: 50."""
 
 
-def frame_count(n_samples: Count) -> Count:
+def frame_count(n_samples: Any) -> Any:
     """Returns the number of frames of `n_samples` (at least 400) at 16 kHz.
 
     Args:
