@@ -103,11 +103,6 @@ class Clip:
         """Seconds at 16 kHz."""
         return len(self.samples) / SAMPLE_RATE_HZ
 
-    @property
-    def resampled(self) -> bool:
-        """Whether the file had another sample rate."""
-        return self.source.sample_rate != SAMPLE_RATE_HZ
-
 
 @dataclass(frozen=True)
 class _Stream:

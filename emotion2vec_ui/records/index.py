@@ -206,12 +206,6 @@ class History:
         """Has the next question notice also what was changed inside a folder just now."""
         self._times_due_s = 0.0
 
-    def rebuild(self) -> int:
-        """Forgets the index and reads every folder again; returns how many results there are."""
-        with self._lock:
-            self._discard_index()
-        return self.search(Filters(limit=1)).total
-
     def close(self) -> None:
         """Gives the index file back."""
         with self._lock:

@@ -281,9 +281,9 @@ class Unreadable(ValueError):
     """Not the content of a result.json that this version can use."""
 
 
-def now_text(moment: datetime | None = None) -> str:
+def now_text() -> str:
     """Local time as the contract writes it."""
-    return (moment or datetime.now()).strftime(TIME_FORMAT)
+    return datetime.now().strftime(TIME_FORMAT)
 
 
 def is_time(value: str, form: str = TIME_FORMAT) -> bool:

@@ -103,7 +103,7 @@ def test_16_khz_16_bit_passes_bit_for_bit(tmp_path):
     path = write_soundfile(tmp_path / "a.wav", pcm, 16000, "WAV", "PCM_16")
     clip = load(path)
     np.testing.assert_array_equal(to_pcm16(clip.samples), pcm)
-    assert not clip.resampled
+    assert clip.source.sample_rate == 16_000
     assert clip.source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -359,7 +359,8 @@ def test_kept_in_step_equals_built_anew(tmp_path_factory, steps):
             history.search()
     history.refresh()
     kept = history.search(Filters(limit=1000))
-    history.rebuild()
+    history.close()
+    (history.outputs / INDEX_NAME).unlink()
     assert history.search(Filters(limit=1000)) == kept
     assert kept.total + kept.damaged == len(there)
     history.close()
