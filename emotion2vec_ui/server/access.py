@@ -31,6 +31,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.errors import (
+    BadField,
     EmotionError,
     ForeignOrigin,
     RateLimited,
@@ -153,6 +154,7 @@ class Guard:
                     self._count(caller)
                 self._bound(body, limits, headers)
             self._check_host(scope, headers)
+            _check_names(headers)
         except EmotionError as error:
             await self._refuse(error, scope, headers, receive, send_with_headers)
             return
@@ -378,6 +380,24 @@ def error_response(error: EmotionError, lang: str) -> JSONResponse:
 def language(headers: Headers, settings: Settings) -> str:
     """The language to answer in: what the operator set, else what the caller accepts."""
     return settings.lang or texts.negotiate(headers.get("accept-language", ""))
+
+
+def _check_names(headers: Headers) -> None:
+    """Refuses names of this server that no address can hold: Gradio makes addresses of them.
+
+    Raises:
+        BadField: there is such a name.
+    """
+    import httpx  # as Gradio does
+
+    for field in ("Host", "X-Forwarded-Host"):
+        for name in headers.get(field, "").split(","):
+            try:
+                httpx.URL(f"http://{name.strip()}")
+            except (httpx.InvalidURL, ValueError):
+                raise BadField(
+                    field=field, value=repr(name)[:100], allowed="name, name:port"
+                ) from None
 
 
 def _credentials(headers: Headers) -> Iterable[str]:
