@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One command from a fresh clone to the page: bash run.sh [flags]
-#   bash run.sh test [pytest arguments]   set up and run the tests
+#   bash run.sh test [pytest arguments]   set up and run the tests, without the long ones: it says
+#                                         at the end how many it left out, and how to run them
 #   bash run.sh check                     lint, format, types, layers of imports, then the tests
 #   bash run.sh <command> ...             any other command, see: bash run.sh --help
 set -euo pipefail
@@ -64,7 +65,8 @@ if [ "${1:-}" = test ] || [ "${1:-}" = check ]; then
         "$venv/bin/mypy"
         "$venv/bin/lint-imports"
     fi
-    exec "$python" -m pytest "${@:2}"
+    # Two workers, each with whole files: a file's tests share what is slow to start.
+    exec "$python" -m pytest -n 2 --dist loadfile "${@:2}"
 fi
 
 install .installed "$here/requirements.txt"

@@ -225,9 +225,9 @@ def measure_load(
 
 def measure_engine(model: str, clips: list[tuple[str, Path]], requests: int) -> float:
     """Seconds of audio per second that the engine alone does, of clips decoded beforehand."""
+    from benchmarks import offline
     from emotion2vec_ui.audio.load import load as decode
     from emotion2vec_ui.frames import SAMPLE_RATE_HZ
-    from emotion2vec_ui.models import engine
     from emotion2vec_ui.models.files import resolve
     from emotion2vec_ui.models.loader import load
     from emotion2vec_ui.settings import Settings, prepare_torch
@@ -238,12 +238,12 @@ def measure_engine(model: str, clips: list[tuple[str, Path]], requests: int) -> 
     assert location is not None
     loaded = load(location, settings)
     samples = [decode(path).samples for _, path in clips]
-    engine.predict(loaded, samples)
+    offline.predict(loaded, samples)
     audio_s = 0.0
     began = time.perf_counter()
     for number in range(requests):
         clip = samples[number % len(samples)]
-        engine.predict(loaded, [clip])
+        offline.predict(loaded, [clip])
         audio_s += len(clip) / SAMPLE_RATE_HZ
     return audio_s / (time.perf_counter() - began)
 

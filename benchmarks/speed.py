@@ -100,14 +100,15 @@ def our_predict(directory: Path, precision: str) -> Callable[[list[np.ndarray]],
     from emotion2vec_ui.settings import Settings, prepare_torch
 
     prepare_torch()
-    from emotion2vec_ui.models import engine, files
+    from benchmarks import offline
+    from emotion2vec_ui.models import files
     from emotion2vec_ui.models import loader as model
 
     settings = Settings(model=str(directory), device="cpu", precision=precision)
     location = files.resolve(settings)
     assert location is not None
     loaded = model.load(location, settings)
-    return lambda sounds: engine.predict(loaded, sounds)
+    return lambda sounds: offline.predict(loaded, sounds)
 
 
 def child(directory: Path, who: str, part: str) -> None:

@@ -8,7 +8,6 @@ commands: `--help` and `doctor` must work, and quickly, where torch is broken.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import errno
 import json
@@ -36,12 +35,18 @@ from emotion2vec_ui.settings import (
 
 if TYPE_CHECKING:
     from emotion2vec_ui.audio.damage import Condition
+    from emotion2vec_ui.audio.load import Clip
+    from emotion2vec_ui.models.download import Progress
+    from emotion2vec_ui.pipeline.recogniser import Recogniser
     from emotion2vec_ui.records.report import Report
     from emotion2vec_ui.records.robustness import RobustnessTest
 
 log = logging.getLogger(__name__)
 
 OK, FAILED, USAGE = 0, 1, 2
+
+Command = Callable[[Settings, argparse.Namespace], int]
+"""Settings and the command's own options in, the exit code out."""
 
 BAR_CELLS = 24
 
@@ -61,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(arguments)
-        command: Callable[[Settings, argparse.Namespace], int] = options.run
+        command: Command = options.run
         settings = _settings(options)
     except UsageError as error:
         _say(f"{parser.prog}: {error}")
@@ -87,7 +92,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Any, about: str, groups: Sequence[str]) -> argparse.ArgumentParser:
+    def add(name: str, run: Command, about: str, groups: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(run=run)
         add_flags(command, groups)
@@ -138,6 +143,8 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     listener = _listen(settings)
     if listener is None:
         return FAILED
+    import asyncio
+
     import uvicorn
 
     from emotion2vec_ui.server.app import STOP_WITHIN_S, create_app
@@ -237,7 +244,7 @@ def download_model(settings: Settings, options: argparse.Namespace) -> int:
 
     last = 0.0
 
-    def show(progress: Any) -> None:
+    def show(progress: Progress) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < 0.5:
@@ -269,13 +276,13 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _recogniser(settings: Settings) -> Iterator[Any]:
+def _recogniser(settings: Settings) -> Iterator[Recogniser]:
     """A recogniser for one command: it decodes in this process and loads the model once."""
     from emotion2vec_ui.audio.load import load
     from emotion2vec_ui.models.holder import ModelHolder
     from emotion2vec_ui.pipeline.recogniser import Recogniser
 
-    def decode(path: Path, name: str) -> Any:
+    def decode(path: Path, name: str) -> Clip:
         return load(path, name=name, max_duration_s=settings.max_duration_s)
 
     holder = ModelHolder(settings)
@@ -287,7 +294,7 @@ def _recogniser(settings: Settings) -> Iterator[Any]:
         recogniser.stop(timeout_s=1.0)
 
 
-def _print_json(value: Any) -> None:
+def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 

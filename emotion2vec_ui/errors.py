@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
 from functools import partial
 from pathlib import PurePath
 from typing import Any, ClassVar
@@ -63,9 +64,7 @@ class EmotionError(Exception):
 
     def public(self) -> EmotionError:
         """The same for strangers: of files the name without folders."""
-        if "path" not in self.facts:
-            return self
-        return type(self)(**self.facts | {"path": PurePath(str(self.facts["path"])).name})
+        return type(self)(**_without_folders(self.facts))
 
     def to_dict(self, lang: str = "en") -> dict[str, str]:
         """The three members of the contract's error body."""
@@ -265,6 +264,15 @@ class ResultNotFound(EmotionError):
 
     code = "not_found"
     status = 404
+
+
+def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:
+    def public(name: str, fact: Any) -> Any:
+        if isinstance(fact, texts.Phrase):
+            return texts.Phrase(fact.key, **_without_folders(fact.facts))
+        return PurePath(str(fact)).name if name == "path" else fact
+
+    return {name: public(name, fact) for name, fact in facts.items()}
 
 
 def as_known(error: Exception, where: str) -> EmotionError:

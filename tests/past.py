@@ -151,14 +151,10 @@ def robustness(flips: tuple[str, ...] = (), *, model: str = "compact") -> Robust
         ]
         return np.array(rows)
 
-    found = pipeline_robustness.run(heard().samples[:8000], predict)
-    return RobustnessTest(
+    return pipeline_robustness.run(
+        heard().samples[:8000],
+        predict,
+        seed=0,
         source=heard().source,
         model=model_facts(_loaded(model)),
-        used_s=0.5,
-        outcomes=found.outcomes,
-        flip_snr_db=found.flip_snr_db,
-        flipped_codes=found.flipped_codes,
-        neutral_rise=found.neutral_rise,
-        seed=found.seed,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -20,16 +21,28 @@ from emotion2vec_ui.settings import Settings, UsageError
 from tests.conftest import ROOT, Server, free_port
 
 KEY = "correct-horse"
+RATE_LIMIT = 5
+"""Above what the tests behind nginx ask together."""
 
 
 @pytest.fixture(scope="module")
-def behind_nginx(start_server, tmp_path_factory) -> tuple[str, Server]:
+def prefixed(start_server) -> Server:
+    """A server that a proxy shows under a prefix."""
+    server = start_server(
+        "--model", "compact", "--root-path", "/emotion", "--api-key", f"{KEY},another",
+        "--rate-limit", str(RATE_LIMIT), "--max-upload-mb", "1",
+    )  # fmt: skip
+    server.wait_ready()
+    return server
+
+
+@pytest.fixture(scope="module")
+def behind_nginx(prefixed, tmp_path_factory) -> tuple[str, Server]:
     """The address of the page under nginx, with only port and place of the shipped file changed."""
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
         pytest.skip("nginx is not installed")
-    server = start_server("--model", "compact", "--root-path", "/emotion", "--api-key", KEY)
-    port, upstream = free_port(), urlsplit(server.url).port
+    port, upstream = free_port(), urlsplit(prefixed.url).port
     shipped = (ROOT / "deploy" / "nginx.conf").read_text()
     site = shipped.replace("listen 80;", f"listen 127.0.0.1:{port};")
     site = site.replace("127.0.0.1:7860", f"127.0.0.1:{upstream}")
@@ -60,8 +73,7 @@ def behind_nginx(start_server, tmp_path_factory) -> tuple[str, Server]:
             except requests.ConnectionError:
                 assert time.monotonic() < deadline, (folder / "log.txt").read_text()
                 time.sleep(0.1)
-        server.wait_ready()
-        yield url, server
+        yield url, prefixed
     finally:
         process.terminate()
         process.wait(10)
@@ -159,16 +171,23 @@ def test_nginx_refuses_what_the_program_would(behind_nginx, session):
     assert answer.status_code in {400, 413}
 
 
-def test_callers_are_told_apart_by_their_own_address(start_server, behind_nginx):
-    # The limit is per address, and every request comes from nginx's: its header is believed.
-    server = start_server("--model", "compact", "--rate-limit", "1")
-    server.wait_ready()
+def test_a_prefix_does_not_lead_around_the_limits(prefixed, recording):
+    url, key = f"{prefixed.url}/emotion", {"X-API-Key": "another"}
+    assert requests.get(f"{url}/health", timeout=10).status_code == 200
 
-    def ask(address: str) -> int:
-        headers = {"X-Forwarded-For": address}
-        return requests.post(f"{server.url}/api/predict", headers=headers, timeout=10).status_code
+    def post() -> int:
+        files = {"audio": recording.read_bytes()}
+        return requests.post(f"{url}/api/predict", files=files, headers=key, timeout=60).status_code
 
-    assert [ask("192.0.2.1"), ask("192.0.2.1"), ask("192.0.2.2")] == [400, 429, 400]
+    assert [post() for _ in range(RATE_LIMIT + 1)] == [*[200] * RATE_LIMIT, 429]
+    assert requests.get(f"{prefixed.url}/docs", headers=key, timeout=10).status_code == 200
+    address = urlsplit(prefixed.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: x\r\nX-API-Key: another\r\n"
+            b"Content-Length: 100000000\r\n\r\n"
+        )
+        assert connection.recv(100).split()[1] in {b"413", b"429"}
 
 
 # --- container and service ------------------------------------------------------------------------

@@ -103,3 +103,12 @@ def test_a_tuple_of_phrases_is_joined_as_the_language_joins():
     assert "Sad, Angry and Happy" in texts.text(key, "en", names=names)
     assert "悲伤、愤怒和快乐" in texts.text(key, "zh", names=names)
     assert "with Sad." in texts.text(key, "en", names=names[:1])
+
+
+def test_strangers_see_no_folders_of_this_machine():
+    place = "/home/somebody/.cache/modelscope"
+    problem = texts.Phrase("download.no_room", needed_mb=2000.0, free_mb=10.0, path=place)
+    error = errors.ModelDownloadError(model="iic/emotion2vec_plus_large", problem=problem)
+    assert place in error.message()
+    told = error.to_dict("en")["message"]
+    assert "/home" not in told and "modelscope" in told

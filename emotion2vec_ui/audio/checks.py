@@ -47,7 +47,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,8 +134,6 @@ Unit = Literal["fraction", "dbfs", "db", "hz", "s", "corr", ""]
 class Check:
     """One property of the recording."""
 
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
-
     code: str
     """Which property, such as `clipping`, `snr` or `duration`."""
     value: float | None
@@ -160,8 +158,6 @@ class Check:
 @dataclass(frozen=True)
 class Quality:
     """All checks of one recording and what they were made from."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     verdict: QualityVerdict
     """`good`, `fair` (a check warns) or `poor` (a check fails); checks that are hints only do not

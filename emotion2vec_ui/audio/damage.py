@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,6 @@ ALIGN_WITHIN_S = 0.15
 @dataclass(frozen=True)
 class Condition:
     """One way to damage a clip."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     code: str
     """Name of the condition, such as `clean`, `fan_20`, `mp3_64` or `telephone`."""

@@ -6,7 +6,6 @@ Where speech is comes from `audio.speech`; what the powers mean is decided in `a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +41,6 @@ PICTURE_COLUMNS = 400
 @dataclass(frozen=True)
 class Picture:
     """Envelope and mean spectrum of the 16 kHz samples, enough to draw them without the audio."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     column_s: float
     """Width of one envelope column, in s."""

@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO
 
 import numpy as np
 
@@ -65,8 +65,6 @@ _CORRECTED_LENGTH = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 class Source:
     """The file as it came."""
 
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
-
     name: str
     """File name without folders, for people; never a path to open."""
     sha256: str
@@ -104,11 +102,6 @@ class Clip:
     def duration_s(self) -> float:
         """Seconds at 16 kHz."""
         return len(self.samples) / SAMPLE_RATE_HZ
-
-    @property
-    def resampled(self) -> bool:
-        """Whether the file had another sample rate."""
-        return self.source.sample_rate != SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ mean is decided in `audio.checks`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,6 @@ PSD_BANDS = 128
 class SourceFigures:
     """Figures of the decoded file, before any preprocessing."""
 
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
-
     sample_rate_hz: int
     """Sample rate of the file, in Hz."""
     channels: int
@@ -36,7 +33,7 @@ class SourceFigures:
     samples: int
     """Number of samples per channel."""
     peak_dbfs: float
-    """Largest magnitude of all channels, in dB relative to full scale; at least -200."""
+    """Largest magnitude of all channels, in dBFS (dB relative to full scale); at least -200."""
     clipped_fraction: float
     """Share of the samples of all channels that lie on flat tops or beyond full scale, 0 to 1.
     Lossy coding bends flat tops: of clipping before it at most 40 % is still found, and often next

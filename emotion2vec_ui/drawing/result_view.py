@@ -186,11 +186,17 @@ class OldResultView(View):
 
 @dataclass(frozen=True)
 class ResultView(View):
-    """Cards below each other: the whole of a result."""
+    """Cards below each other: the whole of a result.
+
+    Attributes:
+        cards: from the top.
+        is_limited: the built-in model answered: no band may look like a reason to rely on it.
+    """
 
     template: ClassVar[str] = "result.html"
 
     cards: tuple[View, ...]
+    is_limited: bool = False
 
 
 def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int]]) -> ResultView:
@@ -237,4 +243,26 @@ def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int
         cards.append(EmbeddingView(report.embedding))
     cards.append(LogView(report))
     cards.append(DetailsView(model, source, timing, report.distribution))
-    return ResultView(tuple(cards))
+    return ResultView(tuple(cards), is_limited=model.is_built_in)
+
+
+@dataclass(frozen=True)
+class ShownView(View):
+    """A result on the main page: which recording it is of, a link to its own page, all of it."""
+
+    template: ClassVar[str] = "shown.html"
+
+    name: str
+    folder_name: str
+    report: Report
+    result: ResultView
+
+
+def shown(report: Report, folder_name: str, files: Sequence[tuple[str, int]]) -> ShownView:
+    """A result under its name; arguments as of `result_view`."""
+    return ShownView(
+        name=folder_name if report.source is None else report.source.name,
+        folder_name=folder_name,
+        report=report,
+        result=result_view(report, folder_name, files),
+    )

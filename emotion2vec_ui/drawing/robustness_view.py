@@ -182,6 +182,7 @@ class RobustnessView(View):
     """A robustness test.
 
     Attributes:
+        name: of the recording.
         emotion: the clean clip's leader.
         confidence: its score.
         sayings: what was found, each a sentence.
@@ -196,6 +197,7 @@ class RobustnessView(View):
 
     template: ClassVar[str] = "robustness.html"
 
+    name: str
     emotion: str
     confidence: str
     sayings: tuple[Phrase, ...]
@@ -214,6 +216,7 @@ def robustness_result(test: RobustnessTest) -> RobustnessView:
     clean, *others = test.outcomes
     content = to_json(test)
     return RobustnessView(
+        name=test.source.name,
         emotion=clean.emotion,
         confidence=percent(clean.confidence),
         sayings=tuple(_sayings(test)),

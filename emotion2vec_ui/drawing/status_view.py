@@ -87,8 +87,22 @@ class FooterView(View):
 
 
 @dataclass(frozen=True)
+class AudioNotesView(View):
+    """Below the recording, hidden until the script shows them: no microphone, a failed upload."""
+
+    template: ClassVar[str] = "audio_notes.html"
+
+
+@dataclass(frozen=True)
+class ActionNotesView(View):
+    """At the buttons: an upload under way, and what screen readers are told."""
+
+    template: ClassVar[str] = "action_notes.html"
+
+
+@dataclass(frozen=True)
 class FormNotesView(View):
-    """Below the form: what the robustness test does, an upload under way, how to record.
+    """Below the form: what the robustness test does, and how to record.
 
     Attributes:
         n_conditions: how often the robustness test recognises a clip besides the clean one.
@@ -117,20 +131,29 @@ class NoteView(View):
 
 @dataclass(frozen=True)
 class FailureView(View):
-    """What was found and expected, and what to do."""
+    """What was found and expected, and what to do.
+
+    Attributes:
+        message: what was found and expected.
+        hint: what to do.
+        details: each decoder's own words, or empty.
+    """
 
     template: ClassVar[str] = "failure.html"
 
     message: Phrase
     hint: Phrase
+    details: str
 
 
 def failure(error: EmotionError) -> FailureView:
     """An error as strangers may read it."""
     facts = error.public().facts
+    shorter = f"ui.error.{error.code}"
     return FailureView(
-        message=Phrase(f"error.{error.code}", **facts),
+        message=Phrase(shorter if texts.has(shorter) else f"error.{error.code}", **facts),
         hint=Phrase(f"error.{error.code}.hint", **facts),
+        details=facts.get("reasons", ""),
     )
 
 

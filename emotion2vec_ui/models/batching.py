@@ -147,6 +147,7 @@ class Batcher:
         self._observe = observe
         self._queues = {priority: _Queue() for priority in Priority}
         self._unanswered: set[Job] = set()
+        self._on_gpu: Loaded | None = None  # with --low-vram: the model whose weights are there
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
@@ -219,23 +220,18 @@ class Batcher:
 
     def _serve(self) -> None:
         """Runs batches until `stop` was called and nothing is queued."""
-        on_gpu: Loaded | None = None  # with --low-vram: the model whose weights are there now
         while True:
             with self._wake:
                 while not any(self._queues.values()) and not self._stopping:
-                    if not self._wake.wait(IDLE_OFFLOAD_S) and on_gpu is not None:
-                        _move(on_gpu, "cpu")
-                        on_gpu = None
+                    if not self._wake.wait(IDLE_OFFLOAD_S) and self._on_gpu is not None:
+                        with contextlib.suppress(RuntimeError):  # the next batch meets it again
+                            _move(self._on_gpu, "cpu")
+                        self._on_gpu = None
                 if not any(self._queues.values()):
                     return
                 batch = self._next_batch()
-            if not batch:
-                continue
-            loaded = batch[0][0].loaded
-            if self._low_vram and loaded.device != "cpu" and on_gpu is None:
-                on_gpu = loaded
-                _move(loaded, loaded.device)
-            self._run(batch)
+            if batch:
+                self._run(batch)
 
     def _next_batch(self) -> list[tuple[Job, engine.Window]]:
         """Windows of the first priority that has any; empty where all jobs were cancelled."""
@@ -268,9 +264,13 @@ class Batcher:
     def _run(self, batch: list[tuple[Job, engine.Window]]) -> None:
         """Runs one batch and gives each job its answers."""
         started = time.perf_counter()
+        loaded = batch[0][0].loaded
         waves = [job.samples[window.start : window.stop] for job, window in batch]
         try:
-            answers = engine.run(batch[0][0].loaded, waves)
+            if self._low_vram and loaded.device != "cpu" and self._on_gpu is None:
+                _move(loaded, loaded.device)
+                self._on_gpu = loaded
+            answers = engine.run(loaded, waves)
         except Exception as error:  # these callers get it; the thread goes on
             for job, _ in batch:
                 job.fail(error)

@@ -1,6 +1,6 @@
 """Runs clips through a loaded model: windows, padded batches, halving when memory runs out.
 
-`batching` shares one model among many callers and is built from the same parts.
+`batching` builds the answers of many callers from these parts.
 
 Long audio is cut into windows of at most `WINDOW_S`, each normalised by itself as every utterance
 is. Neighbouring windows overlap by `2 * CONTEXT_S`; the frames up to the middle of the overlap are
@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -177,61 +177,9 @@ class Collector:
         )
 
 
-def predict(
-    loaded: Loaded,
-    clips: Sequence[np.ndarray],
-    *,
-    frames: bool = False,
-    features: bool = False,
-    window_s: float = WINDOW_S,
-    batch_s: float | None = None,
-) -> list[Prediction]:
-    """Predicts clips; the answers are in the order of the clips.
-
-    Args:
-        loaded: the model that answers all of them.
-        clips: float32 (samples,), 16 kHz mono, finite, at least 400 samples each.
-        frames: keep the logits of every frame.
-        features: keep the features of every frame.
-        window_s: longest window in seconds.
-        batch_s: padded seconds in one batch; None takes what suits the device.
-
-    Raises:
-        OutOfMemory: not even one window fits.
-    """
-    if batch_s is None:
-        batch_s = default_batch_s(loaded.device)
-    collectors = [Collector(len(c), frames=frames, features=features) for c in clips]
-    pieces = [(i, window) for i, clip in enumerate(clips) for window in plan(len(clip), window_s)]
-    pieces.sort(key=lambda piece: piece[1].n_samples)
-    for batch in batches(pieces, [window.n_samples for _, window in pieces], batch_s):
-        waves = [clips[i][window.start : window.stop] for i, window in batch]
-        for (i, window), (feats, logits) in zip(batch, run(loaded, waves), strict=True):
-            collectors[i].add(window, feats, logits)
-    return [collector.prediction() for collector in collectors]
-
-
 def default_batch_s(device: str) -> float:
     """Padded seconds per batch on `device` ("cpu", "cuda:0", ...)."""
     return CPU_BATCH_S if device == "cpu" else CUDA_BATCH_S
-
-
-def batches(items: Sequence[Any], n_samples: Sequence[int], batch_s: float) -> Iterable[list[Any]]:
-    """Groups consecutive items while the group, padded to its longest, stays within `batch_s`.
-
-    A group has at least one item, however long that is.
-    """
-    budget = batch_s * SAMPLE_RATE_HZ
-    group: list[Any] = []
-    longest = 0
-    for item, n in zip(items, n_samples, strict=True):
-        if group and max(longest, n) * (len(group) + 1) > budget:
-            yield group
-            group, longest = [], 0
-        group.append(item)
-        longest = max(longest, n)
-    if group:
-        yield group
 
 
 def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:

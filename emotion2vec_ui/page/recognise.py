@@ -1,8 +1,8 @@
 """The main page: Gradio's components, their events, and nothing that computes.
 
 It calls `Recogniser.analyse` and `Recogniser.robustness` and shows what comes back, drawn by
-`drawing` in every language at once. `assets/page.js` switches language and brightness, moves the
-playhead, and waits for an upload when a button is pressed early.
+`drawing` in every language at once. In `assets`, `page.js` switches language and brightness and
+moves the playhead, `form.js` minds the recording and early presses, `result.js` what is shown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import gradio as gr
 from emotion2vec_ui import texts
 from emotion2vec_ui.drawing import robustness_view, status_view
 from emotion2vec_ui.drawing.render import View, draw
-from emotion2vec_ui.drawing.result_view import result_view
+from emotion2vec_ui.drawing.result_view import shown
 from emotion2vec_ui.errors import MissingAudio, as_known
 from emotion2vec_ui.models.holder import Status
 from emotion2vec_ui.page import history as history_page
@@ -41,6 +41,9 @@ from emotion2vec_ui.texts import Phrase
 
 ASSETS = Path(__file__).parent / "assets"
 EXAMPLES = ASSETS / "examples"
+STYLES = ("page.css", "form.css", "history.css")
+SCRIPTS = ("page.js", "form.js", "result.js")
+"""In the order in which they run."""
 
 POLL_S = 0.2
 """How often a running recognition is looked at: often enough to feel live, and cheap."""
@@ -86,16 +89,16 @@ def build(
     Returns:
         The pages, and the options with which `gr.mount_gradio_app` shows them as meant.
     """
-    page = _Page(recogniser, settings, count)
+    page = _Page(recogniser, settings, history, count)
     with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False) as blocks:
         history_page.add(blocks, history, settings)
-    styles = [(ASSETS / name).read_text(encoding="utf-8") for name in ("page.css", "history.css")]
-    script = (ASSETS / "page.js").read_text(encoding="utf-8")
+    styles = [(ASSETS / name).read_text(encoding="utf-8") for name in STYLES]
+    scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
     options = {
         "theme": _theme(),
         "css": "\n".join([one_language_at_a_time(), *styles]),
         "head": f"<script>window.emotionPageFacts = {script_facts(settings)};</script>"
-        f"<script>{script}</script>",
+        + "".join(f"<script>{one}</script>" for one in scripts),
         "i18n": translations(),
         "allowed_paths": [str(EXAMPLES)],
         "run_history": False,
@@ -109,9 +112,12 @@ def build(
 class _Page:
     """The components and the handlers that share the recogniser."""
 
-    def __init__(self, recogniser: Recogniser, settings: Settings, count: Count) -> None:
+    def __init__(
+        self, recogniser: Recogniser, settings: Settings, history: History, count: Count
+    ) -> None:
         self._recogniser = recogniser
         self._settings = settings
+        self._history = history
         self._count = count
         self._running: dict[str, threading.Event] = {}
         self._queued = not settings.no_gradio_queue
@@ -147,6 +153,7 @@ class _Page:
                     buttons=[],
                     waveform_options=gr.WaveformOptions(show_recording_waveform=True),
                 )
+                gr.HTML(draw(status_view.AudioNotesView()), elem_id="audio-notes")
                 granularity = gr.Radio(
                     [(word(f"ui.granularity.{one}"), one) for one in GRANULARITIES],
                     value=GRANULARITIES[0],
@@ -159,6 +166,7 @@ class _Page:
                     elem_id="embedding",
                 )
                 with gr.Row(elem_id="actions"):
+                    gr.HTML(draw(status_view.ActionNotesView()), elem_id="action-notes")
                     # The style sheet shows the one that fits: cancel while the steps are shown.
                     start = gr.Button(word("ui.start"), variant="primary", elem_id="start")
                     cancel = gr.Button(word("ui.cancel"), elem_id="cancel")
@@ -187,13 +195,13 @@ class _Page:
         )
         # A new recognition makes the old test meaningless: it may be of another recording.
         start.click(None, None, robustness_result, js="() => ''")
+        robustness.click(None, result, result, js="shown => window.emotionPage.resultBeside(shown)")
         self._add_job(
             robustness,
             self._test_robustness,
             robustness_view.robustness_progress,
             [audio, lang],
             robustness_result,
-            below="#robustness-result",
         )
         self._connect(cancel.click, self._cancel, None, None, queue=False)
         self._connect(
@@ -204,6 +212,7 @@ class _Page:
             js="() => [window.emotionPage.lang()]",
         )
         self._add_badge_timer(badge)
+        self._add_address(result)
 
     def _add_job(
         self,
@@ -211,16 +220,12 @@ class _Page:
         handler: Callable[..., Iterator[str]],
         progress: Progress,
         inputs: list[Any],
-        shown: gr.HTML,
-        below: str = "",
+        box: gr.HTML,
     ) -> None:
-        """Has a button run what takes time, and shows in `shown` how far it is and what came.
-
-        `below` selects `shown` where that may be out of sight, for the script to scroll to it.
-        """
-        wait = f"(...inputs) => window.emotionPage.beforeStart(inputs, '{below}')"
+        """Has a button run what takes time, and shows in `box` how far it is and what came."""
+        wait = f"(...inputs) => window.emotionPage.beforeStart(inputs, '{box.elem_id}')"
         if self._queued:
-            self._connect(button.click, handler, inputs, shown, js=wait)
+            self._connect(button.click, handler, inputs, box, js=wait)
             return
 
         def announce(path: str | None, *_: Any) -> str:
@@ -229,8 +234,8 @@ class _Page:
             return draw(progress(name, status_view.STEPS[0], 0.0, 0.0, status))
 
         # Without the queue a handler cannot report while it runs: the steps are shown once, first.
-        first = self._connect(button.click, announce, inputs, shown, js=wait)
-        self._connect(first.then, last_of(handler), inputs, shown, js=wait)
+        first = self._connect(button.click, announce, inputs, box, js=wait)
+        self._connect(first.then, last_of(handler), inputs, box, js=wait)
 
     def _add_badge_timer(self, badge: gr.HTML) -> None:
         retry = gr.Button(visible="hidden", elem_id="retry")
@@ -239,6 +244,14 @@ class _Page:
         self._connect(self.blocks.load, self._renew_badge, [badge], renewed, queue=False)
         self._connect(retry.click, self._retry, None, renewed, queue=False)
         self._connect(timer.tick, self._renew_badge, [badge], renewed, queue=False)
+
+    def _add_address(self, result: gr.HTML) -> None:
+        """Shows the result that the address names: on arrival, and after Back."""
+        wanted = gr.Textbox(visible="hidden", show_label=False)
+        reopen = gr.Button(visible="hidden", elem_id="open")
+        for event, otherwise in ((self.blocks.load, "null"), (reopen.click, "''")):
+            js = f"() => [window.emotionPage.wanted() ?? {otherwise}]"
+            self._connect(event, self._open, [wanted], [result], js=js)
 
     def _connect(
         self,
@@ -264,6 +277,20 @@ class _Page:
         self._recogniser.holder.retry()
         status = self._recogniser.holder.status()
         return draw(status_view.badge(status)), gr.Timer(active=True)
+
+    # --- past results ---
+
+    def _open(self, folder: str | None) -> Any:
+        """A past result; for "" what stands there before the first, for None nothing changes."""
+        if folder is None:
+            return gr.skip()
+        if not folder:
+            return draw(status_view.EmptyView())
+        try:
+            report, path = self._history.get(folder), self._history.path(folder)
+            return draw(shown(report, folder, store.files_in(path)))
+        except Exception as error:
+            return draw(status_view.failure(as_known(error, "the page")))
 
     # --- what takes time ---
 
@@ -311,9 +338,10 @@ class _Page:
             finished: draws its result.
             request: of the caller.
         """
+        if path is None:
+            yield draw(status_view.NoteView(Phrase("ui.no_recording")))
+            return
         try:
-            if path is None:
-                raise MissingAudio()
             self._count(request)
             job = _Job(partial(work, Path(path)))
             yield from self._watched(job, Path(path).name, progress, str(request.session_hash))
@@ -437,7 +465,7 @@ class _Job(threading.Thread, Generic[T]):
 def _recognised(recognition: Recognition) -> View:
     assert recognition.saved is not None
     folder = recognition.saved.folder
-    return result_view(recognition.report, folder.name, store.files_in(folder))
+    return shown(recognition.report, folder.name, store.files_in(folder))
 
 
 def _theme() -> gr.themes.Base:

@@ -57,10 +57,11 @@ def language(lang: str | None) -> str:
 
 
 def script_facts(settings: Settings) -> str:
-    """A JavaScript object for `page.js`: languages, the one wanted, names of unnamed parts."""
+    """A JavaScript object for the scripts: languages, the one wanted, names that they give."""
     facts = {
         "wanted": settings.lang,
         "languages": {lang: tag(lang) for lang in texts.languages()},
+        "take": {lang: texts.text("ui.take", lang) for lang in texts.languages()},
         "parts": [
             {
                 "selector": selector,

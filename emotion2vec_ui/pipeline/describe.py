@@ -124,18 +124,16 @@ def _rounded(scores: dict[str, float]) -> dict[str, float]:
 
 def _embedding(loaded: Loaded, prediction: Prediction) -> Embedding:
     features = prediction.frame_features
-    norm = scoring.embedding_norm_verdict(
-        float(np.linalg.norm(prediction.embedding)), loaded.embedding_norm
-    )
+    norm = float(np.linalg.norm(prediction.embedding))
     return Embedding(
         file=EMBEDDING_NAME,
         shape=prediction.embedding.shape if features is None else features.shape,
         dtype="float32",
-        norm=round(norm.norm, records.DECIMALS),
-        norm_verdict=norm.verdict,
-        norm_range=norm.model_range,
-        article_range=norm.article_range,
-        article_verdict=norm.article_verdict,
+        norm=round(norm, records.DECIMALS),
+        norm_verdict=scoring.norm_verdict(norm, loaded.embedding_norm),
+        norm_range=loaded.embedding_norm,
+        article_range=scoring.ARTICLE_NORM_RANGE,
+        article_verdict=scoring.norm_verdict(norm, scoring.ARTICLE_NORM_RANGE),
     )
 
 

@@ -10,8 +10,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,8 @@ import numpy as np
 
 from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.errors import BadField, DeviceLost, QueueFull, ShuttingDown
-from emotion2vec_ui.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
-from emotion2vec_ui.models.batching import Batcher
+from emotion2vec_ui.frames import SAMPLE_RATE_HZ
+from emotion2vec_ui.models.batching import Batcher, Job
 from emotion2vec_ui.pipeline import robustness
 from emotion2vec_ui.pipeline.describe import (
     describe,
@@ -262,28 +262,21 @@ class Recogniser:
             loaded = self.holder.get(MODEL_WAIT_S)
 
             def predict(clips: list[np.ndarray]) -> np.ndarray:
-                caller = object()
-                jobs = [self.batcher.submit(loaded, samples, group=caller) for samples in clips]
-                rows = []
-                try:
-                    for i, job in enumerate(jobs):
-                        step("inference", i / len(jobs))
-                        rows.append(_wait(job.future, cancelled).scores)
-                finally:
-                    for job in jobs:
-                        job.cancel()
-                return np.array(rows)
+                found = self._predict_all(
+                    loaded,
+                    clips,
+                    on_progress=lambda share: step("inference", share),
+                    cancelled=cancelled,
+                )
+                return np.array([one.scores for one in found])
 
             samples = clip.samples[: int(ROBUSTNESS_S * SAMPLE_RATE_HZ)]
             request.audio_s = len(samples) / SAMPLE_RATE_HZ
-            report = robustness.run(samples, predict, seed)
+            test = robustness.run(
+                samples, predict, seed=seed, source=clip.source, model=model_facts(loaded)
+            )
             step("inference", 1.0)
-        return RobustnessTest(
-            source=clip.source,
-            model=model_facts(loaded),
-            used_s=len(samples) / SAMPLE_RATE_HZ,
-            **vars(report),
-        )
+        return test
 
     def stop(self, timeout_s: float) -> None:
         """Refuses what comes, finishes what runs within `timeout_s`."""
@@ -337,23 +330,56 @@ class Recogniser:
         loaded: Loaded,
         samples: np.ndarray,
         *,
-        frames: bool = False,
-        features: bool = False,
-        on_progress: Callable[[float], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        frames: bool,
+        features: bool,
+        on_progress: Callable[[float], None],
+        cancelled: Callable[[], bool] | None,
     ) -> tuple[Prediction, float]:
+        """The answer for the whole recording, and the time in the model in s."""
         job = self.batcher.submit(
             loaded, samples, frames=frames, features=features, on_progress=on_progress
         )
+        (prediction,) = self._answers(loaded, [job], cancelled)
+        return prediction, job.inference_s
+
+    def _predict_all(
+        self,
+        loaded: Loaded,
+        clips: Sequence[np.ndarray],
+        *,
+        on_progress: Callable[[float], None] = lambda share: None,
+        cancelled: Callable[[], bool] | None,
+    ) -> list[Prediction]:
+        """The answers for several clips of one request, which share one caller's turns."""
+        caller = object()
+        jobs = [self.batcher.submit(loaded, samples, group=caller) for samples in clips]
+        return self._answers(loaded, jobs, cancelled, on_progress)
+
+    def _answers(
+        self,
+        loaded: Loaded,
+        jobs: Sequence[Job],
+        cancelled: Callable[[], bool] | None,
+        on_progress: Callable[[float], None] = lambda share: None,
+    ) -> list[Prediction]:
+        """Waits for each job; after an error the others are cancelled.
+
+        Raises:
+            Cancelled: `cancelled` said so.
+            DeviceLost: the GPU failed; the holder has been told.
+        """
+        answers = []
         try:
-            return _wait(job.future, cancelled), job.inference_s
-        except CancelledError:
-            raise Cancelled from None
+            for i, job in enumerate(jobs):
+                on_progress(i / len(jobs))
+                answers.append(_wait(job.future, cancelled))
         except DeviceLost:
             self.holder.lost(loaded)
             raise
         finally:
-            job.cancel()
+            for job in jobs:
+                job.cancel()
+        return answers
 
     def _utterances(
         self, loaded: Loaded, clip: Clip, cancelled: Callable[[], bool] | None
@@ -362,25 +388,15 @@ class Recogniser:
         stretches = timeline.utterances(clip.quality.speech, duration_s=clip.duration_s)
         if len(stretches) < 2:
             return ()
-        pieces = []
-        caller = object()
-        for start_s, end_s in stretches:
-            first, last = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
-            samples = clip.samples[first:last]
-            if len(samples) >= RECEPTIVE_FIELD_SAMPLES:
-                job = self.batcher.submit(loaded, samples, group=caller)
-                pieces.append((start_s, end_s, job))
-        utterances = []
-        try:
-            for start_s, end_s, job in pieces:
-                prediction = _wait(job.future, cancelled)
-                utterances.append(describe_utterance(prediction, start_s, end_s))
-        except CancelledError:
-            raise Cancelled from None
-        finally:
-            for _, _, job in pieces:
-                job.cancel()
-        return tuple(utterances)
+        cut = [
+            clip.samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
+            for start_s, end_s in stretches
+        ]
+        predictions = self._predict_all(loaded, cut, cancelled=cancelled)
+        return tuple(
+            describe_utterance(prediction, start_s, end_s)
+            for prediction, (start_s, end_s) in zip(predictions, stretches, strict=True)
+        )
 
 
 @dataclass

@@ -7,8 +7,6 @@ report.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -20,32 +18,21 @@ from emotion2vec_ui.audio.damage import (
     conditions,
     damaged,
 )
+from emotion2vec_ui.audio.load import Source
+from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.records.robustness import Outcome
-
-
-@dataclass(frozen=True)
-class RobustnessReport:
-    """The outcomes under all conditions and what follows from them."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
-
-    outcomes: tuple[Outcome, ...]
-    """One per condition, the clean clip first, then each noise by falling SNR, then the codecs."""
-    flip_snr_db: dict[Noise, float | None]
-    """Per noise, the highest SNR in dB at which another emotion leads than in the clean clip; null
-    where none does."""
-    flipped_codes: tuple[str, ...]
-    """Codes of the conditions without added noise under which another emotion leads."""
-    neutral_rise: dict[Noise, float]
-    """Per noise, the mean score of neutral under 10 dB less that of the clean clip, -1 to 1."""
-    seed: int
-    """Seed of the noises."""
+from emotion2vec_ui.records.report import Model
+from emotion2vec_ui.records.robustness import Outcome, RobustnessTest
 
 
 def run(
-    samples: np.ndarray, predict: Callable[[list[np.ndarray]], np.ndarray], seed: int = 0
-) -> RobustnessReport:
+    samples: np.ndarray,
+    predict: Callable[[list[np.ndarray]], np.ndarray],
+    *,
+    seed: int,
+    source: Source,
+    model: Model,
+) -> RobustnessTest:
     """Scores the clip under every condition.
 
     Args:
@@ -53,6 +40,8 @@ def run(
         predict: Takes clips (float32, 16 kHz) and returns their scores, (clips, 9), in the order
             of `EMOTIONS`, rows summing to 1. Called once with all clips.
         seed: Of the noises.
+        source: The file that the clip comes from.
+        model: What `predict` runs.
 
     Raises:
         ValueError: `predict` returned another shape.
@@ -93,7 +82,10 @@ def run(
                 flipped=top != lead,
             )
         )
-    return RobustnessReport(
+    return RobustnessTest(
+        source=source,
+        model=model,
+        used_s=len(samples) / SAMPLE_RATE_HZ,
         outcomes=tuple(outcomes),
         flip_snr_db={noise: _flip_snr_db(outcomes, noise) for noise in NOISES},
         flipped_codes=tuple(

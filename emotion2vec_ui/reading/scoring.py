@@ -22,8 +22,6 @@ Codes, and the figures that go with each:
 ``Reading.caveats``: ``quality_fair``, ``quality_poor`` (the recording limits the claim),
 ``compact_model``, ``flat_distribution``, ``near_tie`` (figure: ``margin``).
 
-``NormVerdict.verdict`` and ``.article_verdict``: ``normal``, ``low``, ``high``, ``unknown``.
-
 ``Note.code``: ``model_load_slow``, ``inference_slow`` (figures: ``value``, ``limit``, both s),
 ``downsampled`` (content above ``limit`` Hz was lost),
 ``upsampled`` (nothing above ``limit`` Hz was ever there);
@@ -35,7 +33,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,26 +116,8 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class NormVerdict:
-    """An embedding's L2 norm compared with the range of its model and with the article's."""
-
-    norm: float
-    """L2 norm, at least 0."""
-    verdict: NormRange
-    """Where the norm lies relative to `model_range`."""
-    model_range: tuple[float, float] | None
-    """(lowest, highest) on reference audio with this model; None if not measured."""
-    article_verdict: NormRange
-    """Where the norm lies relative to `article_range`."""
-    article_range: tuple[float, float]
-    """(lowest, highest) by the article."""
-
-
-@dataclass(frozen=True)
 class Peak:
     """The window in which one emotion scores highest of all windows and emotions."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     emotion: str
     """The emotion that scores highest, one of the nine keys."""
@@ -152,8 +132,6 @@ class Peak:
 @dataclass(frozen=True)
 class Weighted:
     """The article's weighted reading of frame scores."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     scores: dict[str, float]
     """Weighted score per emotion, 0 to 1, summing to 1."""
@@ -192,11 +170,11 @@ def softmax(logits: np.ndarray) -> FloatArray:
 
 
 def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: bool) -> Reading:
-    """Read nine scores by the article's rules.
+    """Reads nine scores by the article's rules.
 
     Args:
         scores: One score per label of `EMOTIONS`, summing to 1.
-        quality_verdict: `good`, `fair` or `poor` (`quality.Quality.verdict`);
+        quality_verdict: `good`, `fair` or `poor` (`audio.checks.Quality.verdict`);
             None where the audio was not assessed, and the band then stands by itself.
         built_in: Whether the built-in model answered, which limits the claim.
 
@@ -286,7 +264,7 @@ def _mixture(shape: str, leader: str, beside: tuple[str, ...], scores: Mapping[s
 
 
 def _advice(leader: str, band: str, quality_verdict: str | None, built_in: bool) -> str:
-    """What to do with the result; the weakest of band, recording and model decides."""
+    """Returns what to do with the result; the weakest of band, recording and model decides."""
     if band == "unreliable":
         return "record_again"
     if quality_verdict == "poor":
@@ -302,31 +280,16 @@ def _advice(leader: str, band: str, quality_verdict: str | None, built_in: bool)
     return "check_context" if band == "medium" or quality_verdict == "fair" else "use"
 
 
-def embedding_norm_verdict(norm: float, model_range: tuple[float, float] | None) -> NormVerdict:
-    """Compares an embedding's L2 norm with the normal range of its model.
+def norm_verdict(norm: float, bounds: tuple[float, float] | None) -> NormRange:
+    """Where an embedding's L2 norm lies relative to a normal range (lowest, highest).
 
-    The norm is a property of one model, so `model_range` decides; the comparison with the article's
-    range is reported as well.
-
-    Args:
-        norm: L2 norm, at least 0.
-        model_range: (lowest, highest) on reference audio with this model; None if not measured.
+    The norm is a property of one model: `unknown` where its range was not measured.
     """
-
-    def verdict(bounds: tuple[float, float] | None) -> NormRange:
-        if bounds is None or not math.isfinite(norm):
-            return "unknown"
-        if norm < bounds[0] - TOLERANCE:
-            return "low"
-        return "high" if norm > bounds[1] + TOLERANCE else "normal"
-
-    return NormVerdict(
-        norm=float(norm),
-        verdict=verdict(model_range),
-        model_range=model_range,
-        article_verdict=verdict(ARTICLE_NORM_RANGE),
-        article_range=ARTICLE_NORM_RANGE,
-    )
+    if bounds is None or not math.isfinite(norm):
+        return "unknown"
+    if norm < bounds[0] - TOLERANCE:
+        return "low"
+    return "high" if norm > bounds[1] + TOLERANCE else "normal"
 
 
 def weighted_frames(frame_scores: np.ndarray) -> Weighted:
@@ -386,28 +349,27 @@ def weighted_frames(frame_scores: np.ndarray) -> Weighted:
 
 def log_notes(
     *,
-    model_load_s: float | None = None,
-    inference_s: float | None = None,
-    duration_s: float | None = None,
-    source_rate_hz: int | None = None,
+    model_load_s: float = 0.0,
+    inference_s: float = 0.0,
+    duration_s: float = 0.0,
+    source_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> tuple[Note, ...]:
     """Returns notes on figures of the processing log outside the article's normal range.
 
     Args:
-        model_load_s: None where this request did not wait for the model.
+        model_load_s: Wait for the model; 0 where this request did not wait.
         inference_s: Time in the model for this clip.
         duration_s: Length of the clip; over 30 s, inference is allowed proportionally more time.
         source_rate_hz: Sample rate of the file.
     """
     notes = []
-    if model_load_s is not None and model_load_s > MODEL_LOAD_LIMIT_S:
+    if model_load_s > MODEL_LOAD_LIMIT_S:
         notes.append(Note("model_load_slow", float(model_load_s), MODEL_LOAD_LIMIT_S))
-    if inference_s is not None:
-        limit = INFERENCE_LIMIT_S * max(1.0, (duration_s or 0.0) / INFERENCE_LIMIT_AUDIO_S)
-        if inference_s > limit:
-            notes.append(Note("inference_slow", float(inference_s), limit))
-    if source_rate_hz is not None and source_rate_hz > SAMPLE_RATE_HZ:
+    limit = INFERENCE_LIMIT_S * max(1.0, duration_s / INFERENCE_LIMIT_AUDIO_S)
+    if inference_s > limit:
+        notes.append(Note("inference_slow", float(inference_s), limit))
+    if source_rate_hz > SAMPLE_RATE_HZ:
         notes.append(Note("downsampled", float(source_rate_hz), SAMPLE_RATE_HZ / 2))
-    elif source_rate_hz is not None and source_rate_hz < SAMPLE_RATE_HZ:
+    elif source_rate_hz < SAMPLE_RATE_HZ:
         notes.append(Note("upsampled", float(source_rate_hz), source_rate_hz / 2))
     return tuple(notes)

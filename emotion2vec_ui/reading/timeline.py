@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +45,6 @@ JOIN_WITHIN_S = 2.0
 @dataclass(frozen=True)
 class Segment:
     """A stretch with one emotion."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     emotion: str
     """One of the nine keys."""
@@ -113,8 +110,6 @@ def segments(frame_logits: np.ndarray, *, labels: Sequence[str] = EMOTIONS) -> t
 @dataclass(frozen=True)
 class Curve:
     """Scores over time, averaged into a few hundred columns for drawing."""
-
-    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     step_s: float
     """Width of a column in s; the first column starts at 0."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,41 +19,40 @@ PARTS = ("segments", "sentences")
 """What a file over time may hold: stretches of one emotion, or of speech recognised by itself."""
 
 
-@dataclass(frozen=True)
-class Format:
-    """A text format.
-
-    Attributes:
-        media_type: for HTTP.
-        render: the report's stretches and the word of each emotion in, the file's content out.
-    """
-
-    media_type: str
-    render: Callable[[Report, Sequence[Segment], Mapping[str, str]], str]
+MEDIA_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "TextGrid": "text/plain; charset=utf-8",
+    "txt": "text/plain; charset=utf-8",
+}
+"""For HTTP: of each text format, by the ending of its files."""
 
 
-def formats() -> dict[str, Format]:
-    """The text formats by the ending of their files."""
-    return {
-        "csv": Format("text/csv; charset=utf-8", _csv),
-        "srt": Format("application/x-subrip; charset=utf-8", lambda _, s, names: to_srt(s, names)),
-        "vtt": Format("text/vtt; charset=utf-8", lambda _, s, names: to_vtt(s, names)),
-        "TextGrid": Format("text/plain; charset=utf-8", _textgrid),
-        "txt": Format("text/plain; charset=utf-8", lambda _, s, names: to_audacity(s, names)),
-    }
-
-
-def export(report: Report, kind: str, *, lang: str, part: str = "segments") -> str:
-    """The report in one of `formats`.
+def export(report: Report, ending: str, *, lang: str, part: str = "segments") -> str:
+    """The report in one of the formats.
 
     Args:
         report: of either granularity; an utterance is one stretch as long as the recording.
-        kind: a key of `formats`.
+        ending: a key of `MEDIA_TYPES`.
         lang: of the emotions' words; CSV, which programs read, has the keys.
         part: one of `PARTS`.
     """
     names = {one: texts.text(f"emotion.{one}", lang) for one in EMOTIONS}
-    return formats()[kind].render(report, stretches(report, part), names)
+    parts = stretches(report, part)
+    match ending:
+        case "csv":
+            return to_csv(parts) if report.granularity == "frame" else _scores_csv(report)
+        case "srt":
+            return to_srt(parts, names)
+        case "vtt":
+            return to_vtt(parts, names)
+        case "TextGrid":
+            duration_s = 0.0 if report.source is None else report.source.duration_s
+            return to_textgrid(parts, names, duration_s=duration_s)
+        case "txt":
+            return to_audacity(parts, names)
+    raise ValueError(f"no format has the ending {ending!r}")
 
 
 def stretches(report: Report, part: str = "segments") -> tuple[Segment, ...]:
@@ -77,16 +75,9 @@ def write_zip(folder: Path, target: BinaryIO) -> None:
             archive.write(folder / name, f"{folder.name}/{name}")
 
 
-def _csv(report: Report, parts: Sequence[Segment], names: Mapping[str, str]) -> str:
-    if report.granularity == "frame":
-        return to_csv(parts)
+def _scores_csv(report: Report) -> str:
     rows = [f"{emotion},{score}" for emotion, score in report.nine_scores.items()]
     return "\r\n".join(["emotion,score", *rows, ""])
-
-
-def _textgrid(report: Report, parts: Sequence[Segment], names: Mapping[str, str]) -> str:
-    duration_s = None if report.source is None else report.source.duration_s
-    return to_textgrid(parts, names, duration_s=duration_s)
 
 
 def to_csv(parts: Sequence[Segment]) -> str:
@@ -99,12 +90,12 @@ def to_csv(parts: Sequence[Segment]) -> str:
     return text.getvalue()
 
 
-def to_srt(parts: Sequence[Segment], names: Mapping[str, str] | None = None) -> str:
+def to_srt(parts: Sequence[Segment], names: Mapping[str, str]) -> str:
     """SubRip subtitles, one cue per segment: `happy 85%`.
 
     Args:
         parts: Segments in order.
-        names: Word to show per emotion; the key itself where there is none.
+        names: Word to show per emotion; the key itself where it has none.
     """
     cues = []
     for number, s in enumerate(parts, 1):
@@ -113,7 +104,7 @@ def to_srt(parts: Sequence[Segment], names: Mapping[str, str] | None = None) -> 
     return "\n".join(cues)
 
 
-def to_vtt(parts: Sequence[Segment], names: Mapping[str, str] | None = None) -> str:
+def to_vtt(parts: Sequence[Segment], names: Mapping[str, str]) -> str:
     """WebVTT (W3C); `&`, `<` and `>` are escaped as it asks. Arguments as `to_srt`."""
     cues = ["WEBVTT\n"]
     for s in parts:
@@ -124,18 +115,18 @@ def to_vtt(parts: Sequence[Segment], names: Mapping[str, str] | None = None) -> 
 
 def to_textgrid(
     parts: Sequence[Segment],
-    names: Mapping[str, str] | None = None,
+    names: Mapping[str, str],
     *,
-    duration_s: float | None = None,
+    duration_s: float,
 ) -> str:
     """Praat TextGrid (long text format): one interval tier `emotion`, gaps as empty intervals.
 
     Args:
         parts: Segments in order, not overlapping.
         names: As in `to_srt`.
-        duration_s: End of the tier; None: the end of the last segment.
+        duration_s: End of the tier, where the last segment does not end later.
     """
-    end_s = max([duration_s or 0.0, *(s.end_s for s in parts)])
+    end_s = max([duration_s, *(s.end_s for s in parts)])
     intervals: list[tuple[float, float, str]] = []
     at = 0.0
     for s in parts:
@@ -143,7 +134,7 @@ def to_textgrid(
         if s.start_s - at >= 0.001:
             intervals.append((at, s.start_s, ""))
             at = s.start_s
-        intervals.append((at, s.end_s, _one_line((names or {}).get(s.emotion, s.emotion))))
+        intervals.append((at, s.end_s, _one_line(names.get(s.emotion, s.emotion))))
         at = s.end_s
     if end_s - at >= 0.001 or not intervals:
         intervals.append((at, end_s, ""))
@@ -174,14 +165,14 @@ def to_textgrid(
     return "\n".join(lines) + "\n"
 
 
-def to_audacity(parts: Sequence[Segment], names: Mapping[str, str] | None = None) -> str:
+def to_audacity(parts: Sequence[Segment], names: Mapping[str, str]) -> str:
     """Audacity label track: start, end and label, separated by tabs. Arguments as `to_srt`."""
     rows = [f"{s.start_s:.6f}\t{s.end_s:.6f}\t{_caption(s, names)}" for s in parts]
     return "".join(row + "\n" for row in rows)
 
 
-def _caption(segment: Segment, names: Mapping[str, str] | None) -> str:
-    word = (names or {}).get(segment.emotion, segment.emotion)
+def _caption(segment: Segment, names: Mapping[str, str]) -> str:
+    word = names.get(segment.emotion, segment.emotion)
     return f"{_one_line(word)} {segment.confidence:.0%}"
 
 

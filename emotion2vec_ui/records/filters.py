@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -63,9 +62,10 @@ class Filters(BaseModel):
         return self
 
 
-def where_clause(filters: Filters) -> tuple[str, list[Any]]:
+def where_clause(filters: Filters) -> tuple[str, list[str]]:
     """The condition with a `?` for each value, and the values."""
-    terms, values = ["NOT damaged"], []
+    terms: list[str] = ["NOT damaged"]
+    values: list[str] = []
     for column in ("emotion", "band", "quality", "model"):
         wanted = list(getattr(filters, column))
         if wanted:

@@ -110,8 +110,6 @@ class Row:
 class Page:
     """Some of the rows found."""
 
-    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
-
     rows: list[Row]
     """Those from `offset` on."""
     total: int
@@ -207,12 +205,6 @@ class History:
     def refresh(self) -> None:
         """Has the next question notice also what was changed inside a folder just now."""
         self._times_due_s = 0.0
-
-    def rebuild(self) -> int:
-        """Forgets the index and reads every folder again; returns how many results there are."""
-        with self._lock:
-            self._discard_index()
-        return self.search(Filters(limit=1)).total
 
     def close(self) -> None:
         """Gives the index file back."""

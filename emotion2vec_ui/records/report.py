@@ -38,13 +38,12 @@ DECIMALS = 6
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 _DOCUMENTED: dict[str, Any] = {"use_attribute_docstrings": True}
+"""pydantic's setting for a class at the top of a document; the classes of its fields inherit it."""
 
 
 @dataclass(frozen=True)
 class Model:
     """Which model answered, and how it was run."""
-
-    __pydantic_config__: ClassVar = _DOCUMENTED
 
     id: str
     """Hub id, directory name or "compact"."""
@@ -69,8 +68,6 @@ class Model:
 class Reliability:
     """How far the result can be relied on: contract section 4."""
 
-    __pydantic_config__: ClassVar = _DOCUMENTED
-
     band: Band
     """Of the confidence alone: above 0.85 high, from 0.70 medium, from 0.50 low."""
     advice_code: str
@@ -85,8 +82,6 @@ class Reliability:
 class Leading:
     """An emotion that leads or is named beside the leader."""
 
-    __pydantic_config__: ClassVar = _DOCUMENTED
-
     emotion: str
     """One of the nine keys."""
     score: float
@@ -96,8 +91,6 @@ class Leading:
 @dataclass(frozen=True)
 class Distribution:
     """The shape of the nine scores: contract section 4."""
-
-    __pydantic_config__: ClassVar = _DOCUMENTED
 
     shape: Shape
     """One over 0.7 and all others under 0.1; two over 0.3; all between 0.08 and 0.15; else."""
@@ -126,8 +119,6 @@ class Distribution:
 class Timing:
     """How long each step took."""
 
-    __pydantic_config__: ClassVar = _DOCUMENTED
-
     decode_s: float
     """Reading, resampling and judging the recording, in s."""
     model_load_s: float
@@ -141,8 +132,6 @@ class Timing:
 @dataclass(frozen=True)
 class Embedding:
     """What embedding.npy holds."""
-
-    __pydantic_config__: ClassVar = _DOCUMENTED
 
     file: str
     """Its name in the folder."""
@@ -166,8 +155,6 @@ class Embedding:
 class ReportWarning:
     """Something that limits the result."""
 
-    __pydantic_config__: ClassVar = _DOCUMENTED
-
     code: str
     """Of a quality check, of a caveat, or "truncated"."""
     text: str = ""
@@ -177,8 +164,6 @@ class ReportWarning:
 @dataclass(frozen=True)
 class Utterance:
     """A stretch of speech recognised by itself."""
-
-    __pydantic_config__: ClassVar = _DOCUMENTED
 
     emotion: str
     """Its leader, one of the nine keys."""
@@ -296,9 +281,9 @@ class Unreadable(ValueError):
     """Not the content of a result.json that this version can use."""
 
 
-def now_text(moment: datetime | None = None) -> str:
+def now_text() -> str:
     """Local time as the contract writes it."""
-    return (moment or datetime.now()).strftime(TIME_FORMAT)
+    return datetime.now().strftime(TIME_FORMAT)
 
 
 def is_time(value: str, form: str = TIME_FORMAT) -> bool:

@@ -14,8 +14,6 @@ from emotion2vec_ui.records.report import Model
 class Outcome:
     """What the model says under one condition."""
 
-    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
-
     condition: Condition
     """What was done to the recording."""
     scores: dict[str, float]
@@ -46,7 +44,7 @@ class RobustnessTest:
     used_s: float
     """How much of the recording was used, in s."""
     outcomes: tuple[Outcome, ...]
-    """One per condition, the clean clip first."""
+    """One per condition, the clean clip first, then each noise by falling SNR, then the codecs."""
     flip_snr_db: dict[Noise, float | None]
     """For each noise, the highest SNR in dB at which another emotion leads, or null."""
     flipped_codes: tuple[str, ...]

@@ -78,7 +78,7 @@ def notes(report: Report) -> tuple[Note, ...]:
     if report.source is None or report.timing is None:
         return ()
     return log_notes(
-        model_load_s=report.timing.model_load_s or None,
+        model_load_s=report.timing.model_load_s,
         inference_s=report.timing.inference_s,
         duration_s=report.source.duration_s,
         source_rate_hz=report.source.sample_rate,

@@ -31,6 +31,9 @@ RESULT_NAME = "result.json"
 AUDIO_NAME = "processed_audio.wav"
 EMBEDDING_NAME = "embedding.npy"
 FOLDER_PREFIX = "outputs_"
+WAV_SAMPLES = 1 << 20
+"""Samples converted and written at a time."""
+
 RESULT_FOLDER = re.compile(r"outputs_[0-9]{8}_[0-9]{6}(_[0-9]{1,9})?")
 
 
@@ -206,7 +209,11 @@ def _write_wav(path: Path, samples: np.ndarray) -> None:
         wav.setnchannels(1)
         wav.setsampwidth(2)
         wav.setframerate(SAMPLE_RATE_HZ)
-        wav.writeframes(to_pcm16(samples).astype("<i2", copy=False).tobytes())
+        wav.setnframes(len(samples))
+        # In pieces: each conversion makes copies, and an hour has 230 MB.
+        for start in range(0, len(samples), WAV_SAMPLES):
+            piece = to_pcm16(samples[start : start + WAV_SAMPLES])
+            wav.writeframesraw(piece.astype("<i2", copy=False).tobytes())
 
 
 def _free_mb(path: Path) -> float:

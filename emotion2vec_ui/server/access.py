@@ -23,9 +23,11 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.routing import Match
+from starlette.types import Message, Receive, Scope, Send
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.errors import (
@@ -102,7 +104,7 @@ class Guard:
         settings: passwords, keys, origins, limits.
     """
 
-    def __init__(self, app: Any, settings: Settings) -> None:
+    def __init__(self, app: Starlette, settings: Settings) -> None:
         self.app = app
         self._settings = settings
         self._secrets = [_digest(key) for key in settings.api_keys]
@@ -112,7 +114,7 @@ class Guard:
         self._local_only = is_loopback(settings.server_name) and not (self._secrets or self._login)
         self._hosts = {urlsplit(origin).hostname for origin in settings.origins}
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Checks one request and passes it on."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
@@ -124,7 +126,7 @@ class Guard:
         body = _Body(receive)
         started = False
 
-        async def send_with_headers(message: Any) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
@@ -155,7 +157,7 @@ class Guard:
             await self._refuse(error, scope, headers, receive, send_with_headers)
             return
 
-        async def send_answer(message: Any) -> None:
+        async def send_answer(message: Message) -> None:
             # Of a body that was too long, each application makes an error of its own.
             if started or body.exceeded is None:
                 await send_with_headers(message)
@@ -168,14 +170,14 @@ class Guard:
         if body.exceeded is not None and not started:
             await self._refuse(body.exceeded, scope, headers, receive, send_with_headers)
 
-    def _path(self, scope: Any) -> str:
+    def _path(self, scope: Scope) -> str:
         """The path as the routes know it: a proxy may or may not have taken the prefix off."""
         path: str = scope["path"]
         if self._root_path and path.startswith(self._root_path + "/"):
             return path[len(self._root_path) :]
         return path
 
-    def _authenticate(self, scope: Any, headers: Headers) -> str:
+    def _authenticate(self, scope: Scope, headers: Headers) -> str:
         """The caller's name for the rate limit: a key's or user's digest, else the address.
 
         Raises:
@@ -187,7 +189,7 @@ class Guard:
             return address
         for given in _credentials(headers):
             digest = _digest(given)
-            # All are compared, each in constant time: how long it takes tells nothing.
+            # All are compared, each in constant time: the duration depends on no secret.
             matches = [hmac.compare_digest(digest, secret) for secret in self._secrets]
             if self._login is not None:
                 matches.append(hmac.compare_digest(digest, self._login))
@@ -195,7 +197,7 @@ class Guard:
                 return digest.hex()
         raise Unauthorized()
 
-    def _check_origin(self, scope: Any, headers: Headers) -> None:
+    def _check_origin(self, scope: Scope, headers: Headers) -> None:
         """Refuses what a page of another site makes a visitor's browser send.
 
         CORS withholds answers from such a page; it does not keep its request from running here.
@@ -213,11 +215,14 @@ class Guard:
     def _is_known(self, origin: str, headers: Headers) -> bool:
         # Not parsed: what no browser sends must not be able to raise anything here.
         host = origin.partition("://")[2].lower()
-        return (host != "" and host == headers.get("host", "").lower()) or (
-            origin.rstrip("/").lower() in self._settings.origins
-        )
+        is_own = host != "" and host == headers.get("host", "").lower()
+        return is_own or self._is_allowed(origin)
 
-    def _check_host(self, scope: Any, headers: Headers) -> None:
+    def _is_allowed(self, origin: str) -> bool:
+        """Whether `--allowed-origins` names it."""
+        return origin.rstrip("/").lower() in self._settings.origins
+
+    def _check_host(self, scope: Scope, headers: Headers) -> None:
         """Refuses foreign names where only this machine can reach the server, without a password.
 
         Against DNS rebinding: a page of evil.example, whose name then turns into 127.0.0.1, is of
@@ -236,17 +241,17 @@ class Guard:
         except ValueError:
             raise ForeignOrigin(origin=host[:200]) from None
 
-    def _is_preflight(self, scope: Any, headers: Headers) -> bool:
+    def _is_preflight(self, scope: Scope, headers: Headers) -> bool:
         return (
             scope["type"] == "http"
             and scope["method"] == "OPTIONS"
-            and headers.get("origin", "").rstrip("/").lower() in self._settings.origins
+            and self._is_allowed(headers.get("origin", ""))
             and "access-control-request-method" in headers
         )
 
     def _allow_origin(self, headers: Headers, sent: MutableHeaders) -> None:
         origin = headers.get("origin")
-        if origin and origin.rstrip("/").lower() in self._settings.origins:
+        if origin and self._is_allowed(origin):
             sent["Access-Control-Allow-Origin"] = origin
             sent["Access-Control-Allow-Headers"] = "authorization, content-type, x-api-key"
             sent["Access-Control-Allow-Methods"] = "GET, POST, DELETE, OPTIONS"
@@ -262,7 +267,7 @@ class Guard:
         if self._limiter is not None:
             self._limiter.take(caller)
 
-    def _limits(self, scope: Any) -> Limits:
+    def _limits(self, scope: Scope) -> Limits:
         """Those of the route that will answer."""
         inside = {**scope, "root_path": self._root_path}
         for route in self.app.routes:
@@ -291,7 +296,7 @@ class Guard:
             raise UploadTooLarge(limit_mb=limit_mb)
 
     async def _refuse(
-        self, error: EmotionError, scope: Any, headers: Headers, receive: Any, send: Any
+        self, error: EmotionError, scope: Scope, headers: Headers, receive: Receive, send: Send
     ) -> None:
         log.info("refused %s %s: %s", scope.get("method", "websocket"), scope["path"], error.code)
         if scope["type"] == "websocket":
@@ -313,14 +318,14 @@ class _Body:
         exceeded: the error that was raised, once it was.
     """
 
-    def __init__(self, receive: Any) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._seen = 0
         self.limit: int | None = None
         self.limit_mb = 0.0
         self.exceeded: UploadTooLarge | None = None
 
-    async def receive(self) -> Any:
+    async def receive(self) -> Message:
         """The next message.
 
         Raises:
@@ -395,10 +400,10 @@ def _credentials(headers: Headers) -> Iterable[str]:
 
 
 def _digest(secret: str) -> bytes:
-    """Equal length for every secret, so that comparing tells not even that."""
+    """Of the same length for every secret: comparing does not reveal that either."""
     return hashlib.sha256(secret.encode()).digest()
 
 
-async def _preflight(send: Any) -> None:
+async def _preflight(send: Send) -> None:
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body", "body": b""})

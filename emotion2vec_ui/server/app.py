@@ -101,7 +101,10 @@ class Service:
 
     async def _clean(self) -> None:
         while True:
-            await anyio.to_thread.run_sync(self._remove_old)
+            try:
+                await anyio.to_thread.run_sync(self._remove_old)
+            except OSError as error:
+                log.warning("old results cannot be looked for: %s", error)
             await asyncio.sleep(CLEANING_S)
 
     def _remove_old(self) -> None:
@@ -307,7 +310,7 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"][1:]) or "query"
         value = repr(first.get("input"))[:100]
-        # Of a choice, pydantic tells the allowed values by themselves.
+        # Where there is a choice of values, pydantic lists them.
         allowed = first.get("ctx", {}).get("expected", first["msg"])
         return await known(request, BadField(field=field, value=value, allowed=allowed))
 
@@ -318,11 +321,11 @@ def _add_error_handlers(app: FastAPI, service: Service) -> None:
     @app.exception_handler(Cancelled)
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: Exception) -> Response:
-        return Response(status_code=CLIENT_GONE_STATUS)  # nobody sees it but the log
+        return Response(status_code=CLIENT_GONE_STATUS)  # only the log shows it
 
     @app.exception_handler(OSError)
     async def system(request: Request, error: OSError) -> Response:
-        # The disk of the temporary files, where uploads lie; the store tells of its own.
+        # The disk of temporary files, where uploads are; the store raises DiskFull itself.
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return await known(request, DiskFull(free_mb=0.0))
         return await unknown(request, error)
@@ -398,7 +401,7 @@ def _mount_page(app: FastAPI, service: Service) -> None:
         service.recogniser, settings=settings, history=service.history, count=_count
     )
     with warnings.catch_warnings():
-        # That several pages are not rendered on the server: nobody asked for it.
+        # It warns that several pages are not rendered on the server, which is not wanted.
         warnings.filterwarnings("ignore", "SSR mode")
         gradio.mount_gradio_app(
             app,

@@ -43,8 +43,6 @@ Answer = Annotated[Any, AllOf(Report, Files)]
 class ErrorFacts:
     """What went wrong, and what to do."""
 
-    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
-
     code: str
     """For programs; it stays the same in every language."""
     message: str

@@ -91,19 +91,17 @@ def test_gain_changes_nothing_but_the_level():
     assert quiet.verdict == loud.verdict  # the model normalises: a hint only
 
 
-@pytest.mark.parametrize(
-    ("seconds", "verdict", "remedy"),
-    [
+def test_duration(subtests):
+    for seconds, verdict, remedy in [
         (0.6, "warn", "record_longer"),
         (2.0, "ok", "aim_for_3_to_8_s"),
         (5.0, "ok", ""),
         (20.0, "ok", "aim_for_3_to_8_s"),
         (31.0, "warn", "split_by_sentence"),
-    ],
-)
-def test_duration(seconds, verdict, remedy):
-    duration = check(report(mix(speechlike(seconds), 30)), "duration")
-    assert (duration.verdict, duration.remedy) == (verdict, remedy)
+    ]:
+        with subtests.test(seconds=seconds):
+            duration = check(report(mix(speechlike(seconds), 30)), "duration")
+            assert (duration.verdict, duration.remedy) == (verdict, remedy)
 
 
 def test_offset_is_told_and_does_not_disturb_the_rest():
@@ -148,13 +146,14 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_odd_audio_is_reported_and_never_raises(name):
-    q = report(ODD[name].astype(np.float32))
-    assert q.verdict in ("fair", "poor")
-    assert q.speech == ()
-    text = json.dumps(dataclasses.asdict(q), allow_nan=False)
-    assert len(text) < 60_000
+def test_odd_audio_is_reported_and_never_raises(subtests):
+    for name in ODD:
+        with subtests.test(name=name):
+            q = report(ODD[name].astype(np.float32))
+            assert q.verdict in ("fair", "poor")
+            assert q.speech == ()
+            text = json.dumps(dataclasses.asdict(q), allow_nan=False)
+            assert len(text) < 60_000
 
 
 def test_every_code_is_in_the_modules_table():
@@ -181,15 +180,15 @@ def test_fast_enough():
     report(x)
     took = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = time.process_time()
         checks.assess(x, source, source_rate_hz=FS, duration_s=5.0)
-        took.append(time.perf_counter() - start)
-    # 14 ms on two cores that also train a model; the bound leaves room for a busy machine.
+        took.append(time.process_time() - start)
+    # Processor time, for the machine may be busy; 14 ms on two cores that also train a model.
     assert min(took) < 0.06
     long = np.tile(x, 24)  # 2 minutes; an hour is 30 times that
-    start = time.perf_counter()
+    start = time.process_time()
     report(long)
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
 
 
 # --- thresholds -----------------------------------------------------------------------------------

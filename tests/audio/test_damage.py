@@ -31,12 +31,13 @@ def test_active_level_leaves_the_pauses_out():
 # --- noises ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [c for c, v in CONDITIONS.items() if v.snr_db is not None])
-def test_snr_is_exact(code):
-    x, condition = syllables(), CONDITIONS[code]
-    added = damaged(x, condition, 3).astype(np.float64) - x
-    snr_db = active_level_dbfs(x) - 10 * np.log10(np.mean(added**2))
-    assert snr_db == pytest.approx(condition.snr_db, abs=0.01)
+def test_snr_is_exact(subtests):
+    for code in [c for c, v in CONDITIONS.items() if v.snr_db is not None]:
+        with subtests.test(code=code):
+            x, condition = syllables(), CONDITIONS[code]
+            added = damaged(x, condition, 3).astype(np.float64) - x
+            snr_db = active_level_dbfs(x) - 10 * np.log10(np.mean(added**2))
+            assert snr_db == pytest.approx(condition.snr_db, abs=0.01)
 
 
 def test_the_seed_decides_and_only_the_level_changes_with_the_snr():
@@ -78,25 +79,27 @@ def level_at(x: np.ndarray, hz: float) -> float:
     return 2 * abs(np.dot(middle, np.exp(-2j * np.pi * hz * np.arange(FS) / FS))) / FS
 
 
-@pytest.mark.parametrize("code", [*CODECS, "resampled_8k"])
-def test_codecs_keep_a_tone_the_length_and_the_place(code):
-    x = tone()
-    y = damaged(x, CONDITIONS[code], 0)
-    assert y.shape == x.shape and y.dtype == np.float32
-    assert 20 * np.log10(level_at(y, 1000) / level_at(x, 1000)) == pytest.approx(0, abs=1.0)
-    x = syllables()
-    y = damaged(x, CONDITIONS[code], 0)
-    lag = int(signal.correlate(y, x, method="fft").argmax()) - (len(x) - 1)
-    assert abs(lag) <= 8  # half a millisecond
+def test_codecs_keep_a_tone_the_length_and_the_place(subtests):
+    for code in [*CODECS, "resampled_8k"]:
+        with subtests.test(code=code):
+            x = tone()
+            y = damaged(x, CONDITIONS[code], 0)
+            assert y.shape == x.shape and y.dtype == np.float32
+            assert 20 * np.log10(level_at(y, 1000) / level_at(x, 1000)) == pytest.approx(0, abs=1.0)
+            x = syllables()
+            y = damaged(x, CONDITIONS[code], 0)
+            lag = int(signal.correlate(y, x, method="fft").argmax()) - (len(x) - 1)
+            assert abs(lag) <= 8  # half a millisecond
 
 
-@pytest.mark.parametrize("code", ["telephone", "resampled_8k"])
-def test_telephone_ends_below_4_khz(code):
-    y = damaged(tone(6000), CONDITIONS[code], 0)
-    assert level_at(y, 6000) < 0.3 * 0.01
-    noise = 0.1 * np.random.default_rng(0).standard_normal(2 * FS).astype(np.float32)
-    hz, power = signal.welch(damaged(noise, CONDITIONS[code], 0), FS, nperseg=1024)
-    assert power[hz > 4200].sum() < 0.001 * power.sum()
+def test_telephone_ends_below_4_khz(subtests):
+    for code in ["telephone", "resampled_8k"]:
+        with subtests.test(code=code):
+            y = damaged(tone(6000), CONDITIONS[code], 0)
+            assert level_at(y, 6000) < 0.3 * 0.01
+            noise = 0.1 * np.random.default_rng(0).standard_normal(2 * FS).astype(np.float32)
+            hz, power = signal.welch(damaged(noise, CONDITIONS[code], 0), FS, nperseg=1024)
+            assert power[hz > 4200].sum() < 0.001 * power.sum()
 
 
 def test_the_coarser_codec_is_further_from_the_original():
@@ -113,12 +116,14 @@ def test_loud_clips_do_not_clip_in_the_codec():
     assert np.corrcoef(x, y)[0, 1] > 0.99
 
 
-@pytest.mark.parametrize("code", CONDITIONS)
-@pytest.mark.parametrize("n", [400, 5000])
-def test_every_condition_takes_short_and_silent_clips(code, n):
-    assert damaged(np.zeros(n, np.float32), CONDITIONS[code], 0).shape == (n,)
-    y = damaged(syllables()[:n], CONDITIONS[code], 0)
-    assert y.shape == (n,) and np.isfinite(y).all()
+def test_every_condition_takes_short_and_silent_clips(subtests):
+    x = syllables()
+    for n in [400, 5000]:
+        for code in CONDITIONS:
+            with subtests.test(code=code, n=n):
+                assert damaged(np.zeros(n, np.float32), CONDITIONS[code], 0).shape == (n,)
+                y = damaged(x[:n], CONDITIONS[code], 0)
+                assert y.shape == (n,) and np.isfinite(y).all()
 
 
 def test_codecs_are_deterministic():

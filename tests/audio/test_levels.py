@@ -8,34 +8,38 @@ from tests.audio.signals import FS, check, mix, needs_data, recordings, report, 
 SNR_DB = 3.0  # from 0 to 30 dB, with and without pauses
 
 
-@pytest.mark.parametrize("kind", ["white", "fan"])
-@pytest.mark.parametrize("snr_db", [0, 5, 10, 15, 20, 25, 30])
-def test_snr_with_pauses(snr_db, kind):
-    for seed in range(2):
-        value = check(report(mix(speechlike(6, seed), snr_db, kind)), "snr").value
-        assert value == pytest.approx(snr_db, abs=SNR_DB)
+def test_snr_with_pauses(subtests):
+    for snr_db in [0, 5, 10, 15, 20, 25, 30]:
+        for kind in ["white", "fan"]:
+            with subtests.test(snr_db=snr_db, kind=kind):
+                for seed in range(2):
+                    value = check(report(mix(speechlike(6, seed), snr_db, kind)), "snr").value
+                    assert value == pytest.approx(snr_db, abs=SNR_DB)
 
 
 @needs_data
-@pytest.mark.parametrize("kind", ["white", "fan"])
-@pytest.mark.parametrize("snr_db", [0, 10, 20, 30])
-def test_snr_of_recordings_with_pauses(snr_db, kind):
-    # RAVDESS has a second of silence at both ends.
-    for x in recordings("ravdess"):
-        value = check(report(mix(x, snr_db, kind)), "snr").value
-        assert value == pytest.approx(snr_db, abs=SNR_DB)
+def test_snr_of_recordings_with_pauses(subtests):
+    for snr_db in [0, 10, 20, 30]:
+        for kind in ["white", "fan"]:
+            with subtests.test(snr_db=snr_db, kind=kind):
+                # RAVDESS has a second of silence at both ends.
+                for x in recordings("ravdess"):
+                    value = check(report(mix(x, snr_db, kind)), "snr").value
+                    assert value == pytest.approx(snr_db, abs=SNR_DB)
 
 
 @needs_data
-@pytest.mark.parametrize("corpus", ["emodb", "nemo"])
-@pytest.mark.parametrize("snr_db", [0, 10, 20, 30])
-def test_snr_of_recordings_without_pauses(snr_db, corpus):
-    for x in recordings(corpus):
-        # A recording is not free of noise: its own adds to what is mixed in. (Some are at 22 dB;
-        # without a pause, what speech hides of it is read as noise too.)
-        own_db = check(report(x), "snr").value
-        expected = -10 * np.log10(10 ** (-snr_db / 10) + 10 ** (-own_db / 10))
-        assert check(report(mix(x, snr_db)), "snr").value == pytest.approx(expected, abs=SNR_DB)
+def test_snr_of_recordings_without_pauses(subtests):
+    # A recording is not free of noise: its own adds to what is mixed in. (Some are at 22 dB;
+    # without a pause, what speech hides of it is read as noise too.)
+    for snr_db in [0, 10, 20, 30]:
+        for corpus in ["emodb", "nemo"]:
+            with subtests.test(snr_db=snr_db, corpus=corpus):
+                for x in recordings(corpus):
+                    own_db = check(report(x), "snr").value
+                    expected = -10 * np.log10(10 ** (-snr_db / 10) + 10 ** (-own_db / 10))
+                    found_db = check(report(mix(x, snr_db)), "snr").value
+                    assert found_db == pytest.approx(expected, abs=SNR_DB)
 
 
 def test_picture_is_small_and_true():

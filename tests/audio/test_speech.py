@@ -56,11 +56,12 @@ def test_silence_at_both_ends_is_measured():
         assert share == pytest.approx(3 / (3 + lead_s + tail_s), abs=SHARE)
 
 
-@pytest.mark.parametrize("kind", ["white", "fan"])
-def test_noise_alone_is_not_speech(kind):
-    q = report(noise(kind, 3 * FS) * 0.05)
-    assert "speech_missing" in q.warnings
-    assert (q.verdict, q.speech, check(q, "snr").value) == ("poor", (), None)
+def test_noise_alone_is_not_speech(subtests):
+    for kind in ["white", "fan"]:
+        with subtests.test(kind=kind):
+            q = report(noise(kind, 3 * FS) * 0.05)
+            assert "speech_missing" in q.warnings
+            assert (q.verdict, q.speech, check(q, "snr").value) == ("poor", (), None)
 
 
 @needs_data
@@ -110,56 +111,61 @@ def changing_level() -> np.ndarray:
     return np.concatenate([loud, silence, soft]).astype(np.float32)[:-100]
 
 
-@pytest.mark.parametrize("look_ahead_s", [0.1, 0.5, 5, 32])
-def test_the_pieces_do_not_change_the_result(look_ahead_s):
-    x = changing_level()
-    whole = detected([x], look_ahead_s)
-    assert len(whole) == -(-len(x) // 512)
-    for seed in range(3):
-        np.testing.assert_array_equal(detected(pieces(x, seed), look_ahead_s), whole)
+def test_the_pieces_do_not_change_the_result(subtests):
+    for look_ahead_s in [0.1, 0.5, 5, 32]:
+        with subtests.test(look_ahead_s=look_ahead_s):
+            x = changing_level()
+            whole = detected([x], look_ahead_s)
+            assert len(whole) == -(-len(x) // 512)
+            for seed in range(3):
+                np.testing.assert_array_equal(detected(pieces(x, seed), look_ahead_s), whole)
 
 
-@pytest.mark.parametrize("n", [0, 1, 400, 511, 512, 513, 1536])
-def test_very_short_audio_in_pieces(n):
-    x = speechlike(1)[3000 : 3000 + n]
-    whole = speech_probability(x)
-    assert len(whole) == -(-n // 512)
-    np.testing.assert_array_equal(detected([x[:300], x[300:]], 32), whole)
+def test_very_short_audio_in_pieces(subtests):
+    for n in [0, 1, 400, 511, 512, 513, 1536]:
+        with subtests.test(n=n):
+            x = speechlike(1)[3000 : 3000 + n]
+            whole = speech_probability(x)
+            assert len(whole) == -(-n // 512)
+            np.testing.assert_array_equal(detected([x[:300], x[300:]], 32), whole)
 
 
-@pytest.mark.parametrize("look_ahead_s", [0.1, 0.5, 5])
-def test_a_window_waits_for_the_look_ahead_and_no_longer(look_ahead_s):
-    x = changing_level()
-    detector = SpeechDetector(look_ahead_s)
-    returned = 0
-    for start in range(0, len(x), 320):
-        piece = x[start : start + 320]
-        returned += len(detector.feed(piece))
-        fed = (start + len(piece)) // 512
-        assert fed - round(look_ahead_s / 0.032) <= returned <= fed
+def test_a_window_waits_for_the_look_ahead_and_no_longer(subtests):
+    for look_ahead_s in [0.1, 0.5, 5]:
+        with subtests.test(look_ahead_s=look_ahead_s):
+            x = changing_level()
+            detector = SpeechDetector(look_ahead_s)
+            returned = 0
+            for start in range(0, len(x), 320):
+                piece = x[start : start + 320]
+                returned += len(detector.feed(piece))
+                fed = (start + len(piece)) // 512
+                assert fed - round(look_ahead_s / 0.032) <= returned <= fed
 
 
-@pytest.mark.parametrize("look_ahead_s", [0.1, 0.5, 5, 32])
-def test_speech_after_silence_and_at_any_level_is_found(look_ahead_s):
-    x = mix(speechlike(6, pause_s=0.1), 40)
-    for gain in (1, 1e-3):  # -20 and -80 dBFS
-        late = np.concatenate([1e-5 * noise("white", 60 * FS), x]).astype(np.float32) * gain
-        assert speech_s(late, look_ahead_s) == pytest.approx(6, rel=0.15)
+def test_speech_after_silence_and_at_any_level_is_found(subtests):
+    for look_ahead_s in [0.1, 0.5, 5, 32]:
+        with subtests.test(look_ahead_s=look_ahead_s):
+            x = mix(speechlike(6, pause_s=0.1), 40)
+            for gain in (1, 1e-3):  # -20 and -80 dBFS
+                late = np.concatenate([1e-5 * noise("white", 60 * FS), x]).astype(np.float32) * gain
+                assert speech_s(late, look_ahead_s) == pytest.approx(6, rel=0.15)
 
 
 @needs_data
-@pytest.mark.parametrize("silence_s", [0, 5])
-def test_half_a_second_of_look_ahead_finds_the_speech_of_all_recordings(silence_s):
-    rng = np.random.default_rng(0)
-    close = []
-    for corpus in ("emodb", "ravdess", "nemo"):
-        for x in recordings(corpus, 10):
-            silence = 1e-4 * rng.standard_normal(silence_s * FS).astype(np.float32)
-            x = np.concatenate([silence, x])
-            soon, late = speech_s(x, 0.5), speech_s(x, 32)
-            assert soon > 0.5 * late
-            close.append(abs(soon - late) <= 0.1 * late)
-    assert np.mean(close) > 0.8
+def test_half_a_second_of_look_ahead_finds_the_speech_of_all_recordings(subtests):
+    for silence_s in [0, 5]:
+        with subtests.test(silence_s=silence_s):
+            rng = np.random.default_rng(0)
+            close = []
+            for corpus in ("emodb", "ravdess", "nemo"):
+                for x in recordings(corpus, 10):
+                    silence = 1e-4 * rng.standard_normal(silence_s * FS).astype(np.float32)
+                    x = np.concatenate([silence, x])
+                    soon, late = speech_s(x, 0.5), speech_s(x, 32)
+                    assert soon > 0.5 * late
+                    close.append(abs(soon - late) <= 0.1 * late)
+            assert np.mean(close) > 0.8
 
 
 def test_memory_does_not_grow_with_the_audio():

@@ -188,3 +188,9 @@ def test_every_text_is_escaped():
     outline = Outline(html)
     assert "script" not in {tag for tag, _ in outline.tags}
     assert outline.text.count("<script>alert(1)</script>") >= 7
+
+
+def test_only_a_result_of_the_built_in_model_is_limited():
+    assert '<div class="result limited"' in draw(result_view(past.report(), FOLDER, FILES))
+    large = past.report(model="emotion2vec_plus_large")
+    assert '<div class="result"' in draw(result_view(large, FOLDER, FILES))

@@ -7,8 +7,6 @@ import json
 import re
 from dataclasses import replace
 
-import pytest
-
 from emotion2vec_ui import texts
 from emotion2vec_ui.audio.damage import SNRS_DB, conditions
 from emotion2vec_ui.drawing.render import draw
@@ -22,7 +20,9 @@ from emotion2vec_ui.records.robustness import to_json
 from tests import past
 
 CODES = [one.code for one in conditions()]
-READY = Status(state="ready", seconds=0.0, wanted="large", answering="large")
+READY = Status(
+    state="ready", seconds=0.0, wanted="large", answering="large", answering_built_in=False
+)
 
 
 def drawn(*flips: str, lang: str = "en", model: str = "compact") -> str:
@@ -48,12 +48,15 @@ def test_where_it_changes_is_said_and_marked_with_who_leads_then():
     assert len(marks) == 2 and all("#face-sad" in mark for mark in marks)
 
 
-@pytest.mark.parametrize(
-    ("lang", "names"),
-    [("en", "MP3 64 kbit/s and Telephone 8 kHz"), ("zh", "MP3 64 kbit/s、电话 8 kHz")],
-)
-def test_codecs_that_change_it_are_listed_in_the_readers_language(lang, names):
-    assert names in words(drawn("mp3_64", "telephone", lang=lang))
+def test_codecs_that_change_it_are_listed_in_the_readers_language(subtests):
+    for lang in texts.languages():
+        with subtests.test(lang=lang):
+            sayings = re.search(
+                "<ul class=.sayings.>(.*?)</ul>", drawn("mp3_64", "telephone", lang=lang), re.S
+            )
+            for code in ("mp3_64", "telephone"):
+                assert texts.text(f"robustness.{code}", lang) in sayings[1]
+            assert texts.text("robustness.mp3_128", lang) not in sayings[1]
 
 
 def test_each_condition_has_a_line_and_each_snr_a_mark_on_either_noise():
@@ -99,18 +102,19 @@ def test_the_caution_comes_with_the_built_in_model_only():
     assert caution not in drawn(model="compact-x")
 
 
-@pytest.mark.parametrize(
-    ("step", "share", "said"),
-    [("decode", 0.0, "Preparing"), ("inference", 0.5, f"{(n_conditions() + 1) // 2} of 21")],
-)
-def test_progress_counts_the_conditions(step, share, said):
-    html = draw(robustness_progress("talk.wav", step, share, 1.0, READY), "en")
-    assert said in words(html)
-    assert ("aria-valuenow" in html) == (step == "inference")
-    assert 'data-press="cancel"' in html
+def test_progress_counts_the_conditions(subtests):
+    for step, share, said in [
+        ("decode", 0.0, "Preparing"),
+        ("inference", 0.5, f"{(n_conditions() + 1) // 2} of 21"),
+    ]:
+        with subtests.test(step=step):
+            html = draw(robustness_progress("talk.wav", step, share, 1.0, READY), "en")
+            assert said in words(html)
+            assert ("aria-valuenow" in html) == (step == "inference")
+            assert 'data-press="cancel"' in html
 
 
 def test_while_the_model_loads_its_state_is_shown():
-    loading = Status(state="loading", seconds=4.0, wanted="large", answering=None)
+    loading = replace(READY, state="loading", seconds=4.0, answering=None)
     html = draw(robustness_progress("talk.wav", "model", 0.0, 1.0, loading), "en")
     assert "Loading large (4 s)" in words(html)

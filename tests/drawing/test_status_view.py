@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from emotion2vec_ui import texts
 from emotion2vec_ui.drawing import status_view as views
 from emotion2vec_ui.drawing.render import draw
@@ -12,8 +10,8 @@ from emotion2vec_ui.models.holder import Status
 
 
 def status(state: str = "ready", answering: str | None = "large", **facts) -> Status:
-    given = {"seconds": 3.0, "wanted": "large", "answering": answering} | facts
-    return Status(state=state, **given)
+    given = {"seconds": 3.0, "wanted": "large", "answering_built_in": False} | facts
+    return Status(state=state, answering=answering, **given)
 
 
 def words(view, lang: str = "en") -> str:
@@ -28,12 +26,13 @@ def test_the_menu_has_every_language_under_its_own_name():
     assert html.count("aria-current") == 1
 
 
-@pytest.mark.parametrize("lang", texts.languages())
-def test_every_part_is_drawn_in_one_language_alone(lang):
-    others = [one for one in texts.languages() if one != lang]
-    for view in (views.EmptyView(), views.FooterView(), views.FormNotesView(20)):
-        html = draw(view, lang)
-        assert not any(f'class="{one}"' in html for one in others)
+def test_every_part_is_drawn_in_one_language_alone(subtests):
+    for lang in texts.languages():
+        with subtests.test(lang=lang):
+            others = [one for one in texts.languages() if one != lang]
+            for view in (views.EmptyView(), views.FooterView(), views.FormNotesView(20)):
+                html = draw(view, lang)
+                assert not any(f'class="{one}"' in html for one in others)
 
 
 def test_the_badge_of_a_model_that_is_ready():
@@ -82,13 +81,14 @@ def test_a_download_that_failed_offers_another_try():
     assert "no route" in words(badge) and "15 s" in words(badge)
 
 
-@pytest.mark.parametrize("step", views.STEPS)
-def test_one_step_runs_and_those_before_it_are_done(step):
-    progress = views.progress("talk.wav", step, 0.0, 2.0, status())
-    at = views.STEPS.index(step)
-    states = [one.state for one in progress.steps]
-    assert states == ["done"] * at + ["active"] + ["todo"] * (3 - at)
-    assert draw(progress, "en").count('aria-current="step"') == 1
+def test_one_step_runs_and_those_before_it_are_done(subtests):
+    for step in views.STEPS:
+        with subtests.test(step=step):
+            progress = views.progress("talk.wav", step, 0.0, 2.0, status())
+            at = views.STEPS.index(step)
+            states = [one.state for one in progress.steps]
+            assert states == ["done"] * at + ["active"] + ["todo"] * (3 - at)
+            assert draw(progress, "en").count('aria-current="step"') == 1
 
 
 def test_only_inference_shows_its_share_and_only_waiting_shows_the_model():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import offline
 from benchmarks.synthetic_audio import speechlike
 from emotion2vec_ui.errors import ShuttingDown
 from emotion2vec_ui.models import engine
@@ -51,7 +52,7 @@ def test_32_callers_get_what_each_would_get_alone(tiny, batcher):
     clips = [speechlike(0.1 + 0.13 * i, seed=i) for i in range(32)]
     jobs = [batcher.submit(tiny, clip) for clip in clips]
     for job, clip in zip(jobs, clips, strict=True):
-        expected = engine.predict(tiny, [clip])[0]
+        expected = offline.predict(tiny, [clip])[0]
         np.testing.assert_allclose(job.future.result(60).logits, expected.logits, atol=1e-5)
         assert job.inference_s > 0
 
@@ -200,6 +201,26 @@ def test_an_error_of_the_model_reaches_the_caller_and_the_thread_lives(tiny, bat
     with pytest.raises(RuntimeError, match="device lost"):
         job.future.result(60)
     assert batcher.submit(tiny, speechlike(1)).future.result(60).n_frames == 49
+
+
+def test_weights_that_do_not_fit_on_the_gpu_fail_one_caller_and_the_thread_lives(tiny):
+    class Full(Recorder):
+        """A GPU without room for the weights at first."""
+
+        has_room = False
+
+        def to(self, device):
+            if not self.has_room:
+                self.has_room = True
+                raise RuntimeError("CUDA out of memory")
+            return self
+
+    loaded = dataclasses.replace(tiny, backbone=Full(tiny.backbone), device="cuda:0")
+    batcher = Batcher(low_vram=True)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        batcher.submit(loaded, speechlike(1)).future.result(60)
+    assert batcher.submit(loaded, speechlike(1)).future.result(60).n_frames == 49
+    batcher.stop(10)
 
 
 def test_stopping_finishes_what_is_queued_and_takes_nothing_new(tiny):

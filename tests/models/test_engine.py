@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import offline
 from benchmarks.synthetic_audio import speechlike
 from emotion2vec_ui.errors import OutOfMemory
 from emotion2vec_ui.labels import EMOTIONS
@@ -62,14 +63,14 @@ def assert_equal(predictions, reference) -> None:
 
 
 def test_each_clip_alone_equals_funasr(tiny, clips, reference):
-    predictions = [engine.predict(tiny, [clip], frames=True, features=True)[0] for clip in clips]
+    predictions = [offline.predict(tiny, [clip], frames=True, features=True)[0] for clip in clips]
     assert_equal(predictions, reference)
 
 
 def test_any_batch_equals_funasr(tiny, clips, reference, subtests):
     for batch_s in [0.0, 5.0, 1000.0]:
         with subtests.test(batch_s=batch_s):
-            assert_equal(engine.predict(tiny, clips, features=True, batch_s=batch_s), reference)
+            assert_equal(offline.predict(tiny, clips, features=True, batch_s=batch_s), reference)
 
 
 def test_labels_in_another_order_equal_funasr_by_label(tmp_path, clips):
@@ -88,14 +89,14 @@ def test_labels_in_another_order_equal_funasr_by_label(tmp_path, clips):
     for clip, (theirs, *_) in zip(clips, funasr_reference(directory, clips), strict=True):
         by_label = dict(zip(names, theirs, strict=True))
         expected = [by_label[emotion] for emotion in EMOTIONS]
-        got = engine.predict(loaded, [clip], frames=True)[0]
+        got = offline.predict(loaded, [clip], frames=True)[0]
         np.testing.assert_allclose(got.scores, expected, atol=1e-5, rtol=0)
         np.testing.assert_allclose(got.frame_logits.mean(axis=0), got.logits, atol=1e-5)
 
 
 def test_order_does_not_matter(tiny, clips):
-    forward = engine.predict(tiny, clips, batch_s=1000)
-    backward = engine.predict(tiny, clips[::-1], batch_s=1000)[::-1]
+    forward = offline.predict(tiny, clips, batch_s=1000)
+    backward = offline.predict(tiny, clips[::-1], batch_s=1000)[::-1]
     for a, b in zip(forward, backward, strict=True):
         np.testing.assert_allclose(a.logits, b.logits, atol=1e-5)
 
@@ -104,15 +105,15 @@ def test_gain_does_not_matter(tiny, clips, subtests):
     # Within bounds: upstream's normalisation adds 1e-5 to the variance, which recordings below
     # about -40 dBFS feel. Equality with upstream comes first; the quality report tells the level.
     clip = clips[-1]
-    loud = engine.predict(tiny, [clip])[0].scores
+    loud = offline.predict(tiny, [clip])[0].scores
     for gain_db in [-20, 20]:
         with subtests.test(gain_db=gain_db):
-            other = engine.predict(tiny, [clip * np.float32(10 ** (gain_db / 20))])[0].scores
+            other = offline.predict(tiny, [clip * np.float32(10 ** (gain_db / 20))])[0].scores
             np.testing.assert_allclose(other, loud, atol=2e-3)
 
 
 def test_frame_logits_average_to_the_utterance(tiny, clips):
-    for prediction in engine.predict(tiny, clips, frames=True):
+    for prediction in offline.predict(tiny, clips, frames=True):
         np.testing.assert_allclose(
             prediction.frame_logits.mean(axis=0), prediction.logits, atol=1e-5
         )
@@ -122,7 +123,7 @@ def test_frame_logits_average_to_the_utterance(tiny, clips):
 
 def test_frames_are_20_ms_apart(tiny):
     for n in (400, 719, 720, 16_000, 16_080):
-        prediction = engine.predict(tiny, [speechlike(2)[:n]], frames=True)[0]
+        prediction = offline.predict(tiny, [speechlike(2)[:n]], frames=True)[0]
         assert prediction.n_frames == len(prediction.frame_logits) == (n - 400) // 320 + 1
 
 
@@ -152,8 +153,8 @@ def test_windows_that_repeat_the_same_sound_score_as_one(tiny):
     # so cutting it must not change the scores beyond what the edges do.
     period = speechlike(1.28)
     clip = np.tile(period, 16)
-    whole = engine.predict(tiny, [clip], window_s=30)[0].scores
-    cut = engine.predict(tiny, [clip], window_s=8)[0].scores
+    whole = offline.predict(tiny, [clip], window_s=30)[0].scores
+    cut = offline.predict(tiny, [clip], window_s=8)[0].scores
     np.testing.assert_allclose(cut, whole, atol=0.02)
 
 
@@ -180,8 +181,8 @@ class Crowded(torch.nn.Module):
 def test_out_of_memory_halves_the_batch_and_goes_on(tiny, clips):
     crowded = Crowded(tiny.backbone, room=2)
     loaded = dataclasses.replace(tiny, backbone=crowded)
-    expected = engine.predict(tiny, clips)
-    for got, want in zip(engine.predict(loaded, clips, batch_s=1000), expected, strict=True):
+    expected = offline.predict(tiny, clips)
+    for got, want in zip(offline.predict(loaded, clips, batch_s=1000), expected, strict=True):
         np.testing.assert_allclose(got.logits, want.logits, atol=1e-5)
     assert crowded.largest == 2
 
@@ -189,7 +190,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tiny, clips):
 def test_out_of_memory_for_one_window_says_so(tiny, clips):
     loaded = dataclasses.replace(tiny, backbone=Crowded(tiny.backbone, room=0))
     with pytest.raises(OutOfMemory) as caught:
-        engine.predict(loaded, clips)
+        offline.predict(loaded, clips)
     assert caught.value.facts["device"] == "cpu"
 
 
@@ -200,7 +201,7 @@ def test_other_errors_are_not_taken_for_out_of_memory(tiny):
 
     loaded = dataclasses.replace(tiny, backbone=Broken(tiny.backbone, 0))
     with pytest.raises(RuntimeError, match="a bug"):
-        engine.predict(loaded, [speechlike(1)])
+        offline.predict(loaded, [speechlike(1)])
 
 
 def test_bf16_stays_near_fp32(tiny_dir, tiny, clips):
@@ -211,7 +212,7 @@ def test_bf16_stays_near_fp32(tiny_dir, tiny, clips):
     settings = Settings(model=str(tiny_dir), device="cpu", precision="bf16")
     half = load(resolve(settings), settings)
     for got, want in zip(
-        engine.predict(half, clips, batch_s=1000), engine.predict(tiny, clips), strict=True
+        offline.predict(half, clips, batch_s=1000), offline.predict(tiny, clips), strict=True
     ):
         np.testing.assert_allclose(got.scores, want.scores, atol=2e-2)
 

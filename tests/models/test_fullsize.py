@@ -37,15 +37,15 @@ np.savez(sys.argv[2], *[np.concatenate(answer[:2]) for answer in answers])
 OURS = """
 import json, sys
 import numpy as np
-from emotion2vec_ui.models import engine
+from benchmarks import offline
 from emotion2vec_ui.models.loader import load
 from emotion2vec_ui.models.files import resolve
 from emotion2vec_ui.settings import Settings
 from tests.models.test_fullsize import clips
 settings = Settings(model=sys.argv[1], device="cpu", precision=sys.argv[3])
 loaded = load(resolve(settings), settings)
-alone = [engine.predict(loaded, [clip])[0] for clip in clips()]
-together = engine.predict(loaded, clips(), batch_s=1000)
+alone = [offline.predict(loaded, [clip])[0] for clip in clips()]
+together = offline.predict(loaded, clips(), batch_s=1000)
 rows = [np.concatenate([p.scores, p.embedding]) for p in alone + together]
 np.savez(sys.argv[2], *rows)
 print(json.dumps({"parameters": loaded.parameters, "precision": loaded.precision}))

@@ -11,7 +11,8 @@ import pytest
 
 from emotion2vec_ui.settings import ROOT_DIR
 
-pytestmark = pytest.mark.usefixtures("private_home")
+# Each test imports torch and funasr in a process of its own.
+pytestmark = [pytest.mark.usefixtures("private_home"), pytest.mark.slow]
 
 
 FUNASR_AFTERWARDS = """
@@ -34,7 +35,6 @@ print('fine')
 """
 
 
-@pytest.mark.slow
 def test_ordinary_funasr_import_works_afterwards() -> None:
     done = subprocess.run(
         [sys.executable, "-c", FUNASR_AFTERWARDS], cwd=ROOT_DIR, capture_output=True, text=True

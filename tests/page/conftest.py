@@ -1,10 +1,13 @@
-"""The browser of the page's tests, and the recording that its fake microphone hears."""
+"""The browser of the page's tests, what its fake microphone hears, and visits to the page."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import soundfile as sf
 from tests.past import EXAMPLE
 
 WAIT_MS = 30_000
+RESULT = "[data-ready]"
 
 FLAGS = [
     "--no-sandbox",
@@ -51,3 +55,68 @@ def browser(spoken: Path) -> Iterator:
         )
         yield launched
         launched.close()
+
+
+@dataclass
+class Visit:
+    """One page and what it did that a page should not do."""
+
+    page: Any
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def choose(self, path: Path) -> None:
+        self.page.set_input_files("#audio input[type=file]", path)
+
+    def recognise(self, path: Path, *, frames: bool = False, embedding: bool = False) -> None:
+        self.choose(path)
+        if frames:
+            self.page.locator("#granularity input[value=frame]").check()
+        if embedding:
+            self.page.locator("#embedding input").check()
+        self.page.click("#start")
+        self.page.wait_for_selector(RESULT)
+
+    def text(self, selector: str) -> str:
+        return " ".join(self.page.inner_text(selector).split())
+
+
+@pytest.fixture
+def visit(browser, server) -> Iterator[Callable[..., Visit]]:
+    """Opens the page; at the end no visit may have met an error or left the machine."""
+    opened: list[tuple[Visit, Any]] = []
+
+    def open_page(
+        *, locale: str = "en-US", width: int = 1280, script: str = "", path: str = "", **options
+    ) -> Visit:
+        context = browser.new_context(
+            locale=locale,
+            viewport={"width": width, "height": 844},
+            accept_downloads=True,
+            permissions=["microphone"],
+            **options,
+        )
+        page = context.new_page()
+        page.add_init_script(script)
+        page.set_default_timeout(WAIT_MS)
+        one = Visit(page)
+        page.on("console", lambda m: one.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: one.errors.append(str(error)))
+        page.on("request", lambda request: one.foreign.append(request.url))
+        opened.append((one, context))
+        page.goto(server.url + path)
+        page.wait_for_selector("#start")
+        return one
+
+    yield open_page
+    for one, context in opened:
+        context.close()
+        local = (server.url, "data:", "blob:")
+        assert [url for url in one.foreign if not url.startswith(local)] == []
+        assert one.errors == []
+
+
+def saved(server) -> dict:
+    """The report saved last."""
+    newest = max(server.outputs.glob("outputs_*"), key=lambda folder: folder.stat().st_mtime_ns)
+    return json.loads((newest / "result.json").read_text(encoding="utf-8"))

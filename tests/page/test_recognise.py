@@ -4,87 +4,21 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import soundfile as sf
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.audio.damage import SNRS_DB, conditions
-from tests.page.conftest import WAIT_MS
+from tests.page.conftest import RESULT, WAIT_MS, saved
 from tests.past import EXAMPLE
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-RESULT = "[data-ready]"
-
-
-@dataclass
-class Visit:
-    """One page and what it did that a page should not do."""
-
-    page: sync_api.Page
-    url: str
-    errors: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-
-    def choose(self, path: Path) -> None:
-        self.page.set_input_files("#audio input[type=file]", path)
-
-    def recognise(self, path: Path, *, frames: bool = False, embedding: bool = False) -> None:
-        self.choose(path)
-        if frames:
-            self.page.locator("#granularity input[value=frame]").check()
-        if embedding:
-            self.page.locator("#embedding input").check()
-        self.page.click("#start")
-        self.page.wait_for_selector(RESULT)
-
-    def text(self, selector: str) -> str:
-        return " ".join(self.page.inner_text(selector).split())
-
-
-@pytest.fixture
-def visit(browser: sync_api.Browser, server) -> Iterator[Callable[..., Visit]]:
-    """Opens the page; at the end no visit may have met an error or left the machine."""
-    opened: list[tuple[Visit, sync_api.BrowserContext]] = []
-
-    def open_page(*, locale: str = "en-US", width: int = 1280, at=server, **options) -> Visit:
-        context = browser.new_context(
-            locale=locale,
-            viewport={"width": width, "height": 844},
-            accept_downloads=True,
-            permissions=["microphone"],
-            **options,
-        )
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        one = Visit(page, at.url)
-        page.on("console", lambda m: one.errors.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: one.errors.append(str(error)))
-        page.on("request", lambda request: one.foreign.append(request.url))
-        opened.append((one, context))
-        page.goto(at.url)
-        page.wait_for_selector("#start")
-        return one
-
-    yield open_page
-    for one, context in opened:
-        context.close()
-        local = (one.url, "data:", "blob:")
-        assert [url for url in one.foreign if not url.startswith(local)] == []
-        assert one.errors == []
-
-
-def saved(server) -> dict:
-    """The report saved last."""
-    newest = max(server.outputs.glob("outputs_*"), key=lambda folder: folder.stat().st_mtime_ns)
-    return json.loads((newest / "result.json").read_text(encoding="utf-8"))
 
 
 def test_utterance_shows_what_the_report_says(visit, server) -> None:
@@ -93,7 +27,8 @@ def test_utterance_shows_what_the_report_says(visit, server) -> None:
     assert "结果会显示在这里" in here.text("#result")
     here.recognise(EXAMPLE, embedding=True)
     report = saved(server)
-    assert f"置信度: {report['confidence']:.1%}" in here.text(".leader")
+    confidence = texts.text("ui.confidence", "zh", percent=f"{report['confidence']:.1%}")
+    assert confidence in here.text(".leader")
     assert f"({report['emotion'].title()})" in here.text(".leader h2")
     figures = here.page.locator(".scores .figure").all_inner_texts()
     ranked = sorted(report["scores"].values(), reverse=True)
@@ -102,6 +37,28 @@ def test_utterance_shows_what_the_report_says(visit, server) -> None:
     assert here.text(".log").startswith("Audio info: duration=")
     shape = report["embedding"]["shape"]
     assert f"({shape[0]}) float32" in here.text(".result")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_band_of_the_built_in_model_is_green(visit, scheme: str) -> None:
+    here = visit(color_scheme=scheme)
+    here.recognise(EXAMPLE)
+    colours = here.page.evaluate(
+        """() => ["high", "medium"].flatMap((band) => {
+          const pill = document.querySelector(".leader .pill");
+          pill.className = `pill band-${band}`;
+          const zone = document.querySelector(`.scale .band-${band}`);
+          return [getComputedStyle(pill).color, getComputedStyle(pill).backgroundColor,
+            getComputedStyle(zone).borderTopColor];
+        }).map((colour) => {
+          const context = document.createElement("canvas").getContext("2d");
+          context.fillStyle = colour;
+          context.fillRect(0, 0, 1, 1);
+          return [...context.getImageData(0, 0, 1, 1).data];
+        })"""
+    )
+    # Grey: of the three channels blue is the highest, and none stands out.
+    assert all(blue >= green and blue - red < 40 for red, green, blue, _ in colours), colours
 
 
 def test_frames_show_time_and_follow_playback(visit, server, spoken: Path) -> None:
@@ -171,7 +128,7 @@ def test_without_gradios_queue(visit, start_server) -> None:
     here.page.click("#start")
     here.page.wait_for_selector("#result .failure")
     here.recognise(EXAMPLE)
-    assert f"confidence {saved(server)['confidence']:.1%}" in here.text(".leader")
+    assert f"{saved(server)['confidence']:.1%}" in here.text(".leader")
     here.page.click("#robustness")
     here.page.wait_for_selector("#robustness-result .running")
     here.page.wait_for_selector(".robustness", timeout=2 * WAIT_MS)
@@ -191,41 +148,16 @@ def test_language_switch_changes_everything_at_once(visit) -> None:
     here.page.wait_for_function("document.querySelector('#start')?.innerText === 'Recognise'")
 
 
-def test_microphone_and_pressed_while_it_records(visit, server) -> None:
-    here = visit()
-    here.page.click("#audio [aria-label*='ecord'], #audio [aria-label*='icrophone']")
-    here.page.click("#audio .record-button")
-    here.page.wait_for_timeout(2500)
-    here.page.click("#start")  # while it records
-    here.page.wait_for_selector(RESULT)
-    report = saved(server)
-    assert 1.0 < report["source"]["duration_s"] < 8.0
-    assert "speech_missing" not in [one["code"] for one in report["warnings"]]
-
-
-def test_pressed_before_the_upload_is_done(visit, spoken: Path) -> None:
-    here = visit()
-    slow = here.page.context.new_cdp_session(here.page)
-    limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
-    seconds = 2.0
-    limits["uploadThroughput"] = spoken.stat().st_size / seconds
-    slow.send("Network.enable")
-    slow.send("Network.emulateNetworkConditions", limits)
-    here.choose(spoken)
-    here.page.click("#start")
-    here.page.wait_for_selector("[data-waiting]:not([hidden])")
-    assert here.page.locator("#result .running, .failure").count() == 0
-    here.page.wait_for_selector(RESULT)
-    assert not here.page.locator("[data-waiting]").is_visible()
-
-
 def test_nothing_chosen_and_a_file_that_is_no_audio(visit, tmp_path: Path) -> None:
     here = visit()
     here.recognise(EXAMPLE)
     here.page.click("#audio [aria-label='Clear']")
     here.page.click("#start")
-    here.page.wait_for_selector(".failure")
-    assert "No recording" in here.text(".failure")
+    here.page.wait_for_function("document.querySelector('#result').innerText.includes('Add a rec')")
+    assert here.text("#result") == texts.text("ui.no_recording", "en")
+    here.page.click("#robustness")
+    here.page.wait_for_selector("#robustness-result [role=status]")
+    assert here.text("#right").count("Add a recording") == 1
     assert here.page.locator(RESULT).count() == 0  # the old result is gone
     path = tmp_path / "talk.wav"
     path.write_text("these are words, not sound\n" * 50)
@@ -235,6 +167,10 @@ def test_nothing_chosen_and_a_file_that_is_no_audio(visit, tmp_path: Path) -> No
     here.page.wait_for_function(
         "document.querySelector('.failure')?.innerText.includes('talk.wav')"
     )
+    assert here.text(".failure > .found") == "talk.wav cannot be read as audio."
+    assert not here.page.locator(".failure details p").is_visible()
+    here.page.click(".failure summary")
+    assert "libsndfile: " in here.text(".failure details")
     assert "WAV" in here.text(".failure .remedy")
     here.errors[:] = [one for one in here.errors if "Waveform load error" not in one]
 
@@ -271,8 +207,8 @@ def test_robustness_below_the_result(visit) -> None:
     here.page.click("[data-set-lang=en]")
     assert "Telephone 8 kHz" in here.text(".robustness tr[data-code=telephone]")
     rows = here.page.locator(".robustness tr[data-code]")
-    assert rows.count() == len(outcomes) - 1 == len(conditions()) - 1
-    for row, outcome in zip(rows.all_inner_texts(), outcomes[1:], strict=True):
+    assert rows.count() == len(outcomes) == len(conditions())
+    for row, outcome in zip(rows.all_inner_texts(), outcomes, strict=True):
         assert outcome["emotion"].title() in row and f"{outcome['confidence']:.1%}" in row
         assert ("≠ changed" in " ".join(row.split())) == outcome["flipped"]
     here.page.click("#start")
@@ -283,8 +219,8 @@ def test_robustness_below_the_result(visit) -> None:
 def test_robustness_cancelled_and_without_a_recording(visit) -> None:
     here = visit()
     here.page.click("#robustness")
-    here.page.wait_for_selector("#robustness-result .failure")
-    assert "No recording" in here.text("#robustness-result")
+    here.page.wait_for_selector("#robustness-result [role=status]")
+    assert here.text("#right") == texts.text("ui.no_recording", "en")
     here.choose(EXAMPLE)
     here.page.wait_for_selector("#audio [aria-label='Clear']")
     here.page.click("#robustness")
@@ -321,3 +257,14 @@ def test_api_name_is_stable(server) -> None:
     )
     assert set(report["scores"]) >= {"happy", "unknown"}
     assert report["embedding"]["dtype"] == "float32"
+
+
+def test_what_the_page_recognises_is_counted_as_the_pages(visit, server, spoken):
+    def counted() -> float:
+        text = requests.get(f"{server.url}/metrics", timeout=10).text
+        name = 'emotion2vec_requests_total{front="page",kind="predict",status="200"} '
+        return sum(float(line[len(name) :]) for line in text.splitlines() if line.startswith(name))
+
+    before = counted()
+    visit().recognise(spoken)
+    assert counted() == before + 1

@@ -13,9 +13,16 @@ import pytest
 
 from emotion2vec_ui.audio import damage
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.pipeline.robustness import run
+from emotion2vec_ui.pipeline import robustness
+from emotion2vec_ui.records.robustness import RobustnessTest
+from tests import past
 from tests.audio.signals import syllables
 from tests.conftest import ROOT
+
+
+def run(x: np.ndarray, predict, seed: int = 0) -> RobustnessTest:
+    made = past.report()
+    return robustness.run(x, predict, seed=seed, source=made.source, model=made.model)
 
 
 def noise_meter(clean: np.ndarray):

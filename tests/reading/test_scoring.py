@@ -198,13 +198,13 @@ def test_softmax_of_large_and_masked_logits():
     np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-12)
 
 
-def test_embedding_norm_belongs_to_the_model_and_keeps_the_article_beside():
-    verdict = scoring.embedding_norm_verdict(11.0, (9.0, 14.0))
-    assert (verdict.verdict, verdict.article_verdict) == ("normal", "high")
-    assert scoring.embedding_norm_verdict(2.0, None).verdict == "unknown"
-    assert scoring.embedding_norm_verdict(1.7999, (1.0, 2.0)).article_verdict == "low"
-    assert scoring.embedding_norm_verdict(2.2, None).article_verdict == "normal"
-    assert scoring.embedding_norm_verdict(float("nan"), (1.0, 2.0)).verdict == "unknown"
+def test_embedding_norm_belongs_to_the_model():
+    assert scoring.norm_verdict(11.0, (9.0, 14.0)) == "normal"
+    assert scoring.norm_verdict(11.0, scoring.ARTICLE_NORM_RANGE) == "high"
+    assert scoring.norm_verdict(2.0, None) == "unknown"
+    assert scoring.norm_verdict(1.7999, scoring.ARTICLE_NORM_RANGE) == "low"
+    assert scoring.norm_verdict(2.2, scoring.ARTICLE_NORM_RANGE) == "normal"
+    assert scoring.norm_verdict(float("nan"), (1.0, 2.0)) == "unknown"
 
 
 def test_log_notes_speak_only_outside_the_articles_range():

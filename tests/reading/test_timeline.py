@@ -205,11 +205,11 @@ def test_csv_reads_back():
 
 def test_srt_reads_back():
     srt = pytest.importorskip("srt")
-    cues = list(srt.parse(exports.to_srt(PARTS)))
+    cues = list(srt.parse(exports.to_srt(PARTS, {})))
     assert [c.content for c in cues] == ["happy 85%", "angry 40%", "sad 100%"]
     assert [c.start.total_seconds() for c in cues] == [0.0, 1.25, 3661.5]
     assert cues[2].end.total_seconds() == 3700.0
-    assert "01:01:01,500 --> 01:01:40,000" in exports.to_srt(PARTS)
+    assert "01:01:01,500 --> 01:01:40,000" in exports.to_srt(PARTS, {})
     named = list(srt.parse(exports.to_srt(PARTS, NASTY)))
     assert named[0].content == FLAT + " 85%" and named[1].content == "生气 40%"
 
@@ -253,10 +253,10 @@ def test_audacity_labels_read_back():
 
 def test_no_segments_still_make_valid_files():
     webvtt = pytest.importorskip("webvtt")
-    assert exports.to_srt(()) == "" and exports.to_audacity(()) == ""
+    assert exports.to_srt((), {}) == "" and exports.to_audacity((), {}) == ""
     assert len(exports.to_csv(()).splitlines()) == 1
-    assert len(webvtt.from_string(exports.to_vtt(()))) == 0
-    assert "intervals: size = 1" in exports.to_textgrid((), duration_s=2.0)
+    assert len(webvtt.from_string(exports.to_vtt((), {}))) == 0
+    assert "intervals: size = 1" in exports.to_textgrid((), {}, duration_s=2.0)
 
 
 # --- curve ----------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from benchmarks.synthetic_audio import speechlike
+from emotion2vec_ui.audio.load import to_pcm16
 from emotion2vec_ui.errors import DiskFull, OutputError
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.records import store as results
@@ -168,3 +169,11 @@ def test_the_wav_is_the_nearest_16_bit_rendering(tmp_path):
     heard, _ = soundfile.read(folder / "processed_audio.wav", dtype="int16")
     assert heard[:7].tolist() == [0, 16384, -16384, 32767, -32768, 32767, 0]
     assert {path.name for path in folder.iterdir()} == FILES - {"embedding.npy"}
+
+
+def test_a_recording_longer_than_one_piece_is_written_whole(tmp_path):
+    samples = np.linspace(-1, 1, results.WAV_SAMPLES + 1000, dtype=np.float32)
+    folder = results.save(tmp_path, REPORT, samples, None).folder
+    written, rate = soundfile.read(folder / "processed_audio.wav", dtype="int16")
+    assert rate == 16000
+    np.testing.assert_array_equal(written, to_pcm16(samples))

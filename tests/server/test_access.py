@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import requests
 from hypothesis import given
@@ -12,6 +14,8 @@ from emotion2vec_ui.errors import RateLimited
 from emotion2vec_ui.server.access import RATE_WINDOW_S, RateLimiter
 
 USER, PASSWORD, KEY = "operator", "correct horse", "key-two"
+RATE_LIMIT = 5
+"""Above what any other test of this file asks with one key."""
 
 PROTECTED = [
     ("GET", "/"),
@@ -42,8 +46,9 @@ PROTECTED = [
 @pytest.fixture(scope="module")
 def guarded(start_server):
     server = start_server(
-        "--model", "compact", "--auth", f"{USER}:{PASSWORD}", "--api-key", f"key-one,{KEY}",
-        "--allowed-origins", "https://crm.example",
+        "--model", "compact", "--auth", f"{USER}:{PASSWORD}",
+        "--api-key", f"key-one,{KEY},key-three,key-four,key-five",
+        "--allowed-origins", "https://crm.example", "--rate-limit", str(RATE_LIMIT),
     )  # fmt: skip
     server.wait_ready()
     return server
@@ -225,42 +230,63 @@ def test_security_headers_and_request_id(server):
         assert len(headers["X-Request-Id"]) == 16
 
 
-def test_the_rate_limit(start_server, recording):
-    server = start_server("--model", "compact", "--rate-limit", "3", "--api-key", "a,b")
-    server.wait_ready()
-
+def test_the_rate_limit(guarded, recording):
     def ask(key: str) -> requests.Response:
         return requests.post(
-            f"{server.url}/api/predict",
+            f"{guarded.url}/api/predict",
             files={"audio": recording},
             headers={"X-API-Key": key},
             timeout=60,
         )
 
-    assert [ask("a").status_code for _ in range(4)] == [200, 200, 200, 429]
-    assert 0 < int(ask("a").headers["Retry-After"]) <= 60
-    assert ask("b").status_code == 200  # each key has its own
+    assert [ask("key-three").status_code for _ in range(RATE_LIMIT + 1)] == [
+        *[200] * RATE_LIMIT,
+        429,
+    ]
+    assert 0 < int(ask("key-three").headers["Retry-After"]) <= 60
+    assert ask("key-four").status_code == 200  # each key has its own
 
 
-@pytest.mark.parametrize("flags", [(), ("--no-gradio-queue",)], ids=["queue", "no-queue"])
-def test_the_rate_limit_holds_for_gradio_too(start_server, recording, tmp_path, flags):
-    server = start_server("--model", "compact", "--rate-limit", "2", *flags)
-    server.wait_ready()
+def recognise_until_refused(server, path: Path, limit: int, **headers: str) -> None:
+    """By Gradio's API: as often as the limit allows, and once more."""
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
 
-    path = tmp_path / "a.wav"
-    path.write_bytes(recording)
-    client = Client(server.url, verbose=False)
+    client = Client(server.url, headers=headers, verbose=False)
 
     def ask() -> str:
         return client.predict(handle_file(path), api_name="/predict")["granularity"]
 
-    assert [ask() for _ in range(2)] == ["utterance"] * 2
-    with pytest.raises(AppError, match="More than 2 recognitions"):
+    assert [ask() for _ in range(limit)] == ["utterance"] * limit
+    with pytest.raises(AppError, match=f"More than {limit} recognitions"):
         ask()
     # What recognises nothing is not counted: the page still comes, and can still ask for news.
-    assert requests.get(server.url, timeout=10).status_code == 200
+    assert requests.get(server.url, headers=headers, timeout=10).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def without_queue(start_server):
+    """Behind a proxy, for everybody, without Gradio's queue."""
+    server = start_server("--model", "compact", "--rate-limit", "2", "--no-gradio-queue")
+    server.wait_ready()
+    return server
+
+
+def test_the_rate_limit_holds_for_gradio_too(guarded, without_queue, recording, tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(recording)
+    recognise_until_refused(guarded, path, RATE_LIMIT, Authorization="Bearer key-five")
+    recognise_until_refused(without_queue, path, 2)
+
+
+def test_callers_are_told_apart_by_their_own_address(without_queue):
+    # The limit is per address, and every request comes from the proxy's: its header is believed.
+    def ask(address: str) -> int:
+        url = f"{without_queue.url}/api/predict"
+        return requests.post(url, headers={"X-Forwarded-For": address}, timeout=10).status_code
+
+    asked = ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"]
+    assert [ask(address) for address in asked] == [400, 400, 429, 400]
 
 
 @given(

@@ -384,14 +384,6 @@ def test_docs_need_no_internet(server):
     assert set(paths) >= {"/api/predict", "/health", "/ready", "/metrics"}
 
 
-def test_a_request_that_comes_early_waits_and_is_answered(start_server, recording):
-    server = start_server("--model", "compact")
-    report = post(server, recording).json()
-    assert_result(report)
-    if report["timing"]["model_load_s"]:
-        assert any(line.startswith("Model loaded in ") for line in report["log"])
-
-
 def test_the_processing_log(server, recording):
     log = post(server, recording).json()["log"]
     assert log[0] == "Audio info: duration=3.0s, sr=44100"
@@ -400,8 +392,12 @@ def test_the_processing_log(server, recording):
     assert not any(line.startswith("Model loaded in ") for line in log)
 
 
-def test_sigterm_finishes_what_runs(start_server, recording):
+def test_what_comes_early_is_answered_and_what_runs_at_the_end_is_finished(start_server, recording):
     server = start_server("--model", "compact")
+    report = post(server, recording).json()
+    assert_result(report)
+    if report["timing"]["model_load_s"]:
+        assert any(line.startswith("Model loaded in ") for line in report["log"])
     server.wait_ready()
     answers: list[requests.Response] = []
     thread = threading.Thread(target=lambda: answers.append(post(server, recording)))

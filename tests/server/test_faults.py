@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import requests
 import torch
+from fastapi import FastAPI
 
 from benchmarks.random_model import build_model_dir
 from benchmarks.synthetic_audio import speechlike, write_soundfile
@@ -413,3 +415,18 @@ def test_sigterm_with_pages_open(start_server):
     assert "Traceback" not in server.log.read_text(errors="replace")
     for page in pages:
         page.close()
+
+
+def test_looking_for_old_results_goes_on_after_an_error(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(api, "CLEANING_S", 0.02)
+    outputs = tmp_path / "outputs"
+    service = api.Service(Settings(model="compact", outputs=outputs, keep_days=1))
+
+    async def twice() -> None:
+        async with service.lifespan(FastAPI()):
+            shutil.rmtree(outputs)
+            outputs.write_text("a file where the folder was")
+            while caplog.text.count("cannot be looked for") < 2:
+                await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(twice(), 30))

@@ -170,13 +170,13 @@ def test_an_export_is_what_records_make_of_it(stocked, subtests):
     found = parse((server.outputs / folders[2] / "result.json").read_bytes())
     suffixes = {"segments": "", "sentences": "_sentences"}
     assert set(suffixes) == set(exports.PARTS)
-    rows = itertools.product(exports.formats().items(), suffixes.items(), ("zh", "en"))
-    for (ending, form), (part, suffix), lang in rows:
+    rows = itertools.product(exports.MEDIA_TYPES.items(), suffixes.items(), ("zh", "en"))
+    for (ending, media_type), (part, suffix), lang in rows:
         with subtests.test(ending=ending, part=part, lang=lang):
             response = get(server, f"/result/{folders[2]}.{ending}?part={part}&lang={lang}")
             expected = exports.export(found, ending, lang=lang, part=part)
             assert response.content.decode() == expected
-            assert response.headers["content-type"] == form.media_type
+            assert response.headers["content-type"] == media_type
             name = f'attachment; filename="call{suffix}.{ending}"'
             assert response.headers["content-disposition"] == name
 

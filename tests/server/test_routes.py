@@ -30,9 +30,11 @@ from tests import past
 
 @pytest.fixture(scope="module")
 def folder(server):
-    one = past.save(server.outputs, timestamp="2003-01-01 10:00:00")
-    yield one
-    store.discard(server.outputs / one)
+    """One of some results."""
+    made = [past.save(server.outputs, timestamp="2003-01-01 10:00:00") for _ in range(20)]
+    yield made[0]
+    for one in made:
+        store.discard(server.outputs / one)
 
 
 def test_another_method_is_told_the_right_ones(server, subtests):
@@ -147,7 +149,7 @@ def guard() -> Guard:
     inner = FastAPI()
     inner.post("/page")(size)
     app.mount("/mounted", inner)
-    return Guard(app, Settings(max_upload_mb=6.0, rate_limit=3))
+    return Guard(app, Settings(max_upload_mb=6.0, rate_limit=5))
 
 
 def test_a_route_that_declares_nothing_gets_the_small_limit(guard, subtests):
@@ -181,8 +183,8 @@ def test_a_route_that_limits_itself_is_left_alone(guard):
 
 
 def test_only_declared_routes_count_as_recognitions(guard):
-    assert [ask(guard, "/undeclared", 1, declared=True) for _ in range(5)] == [200] * 5
-    assert [ask(guard, "/recording", 1, declared=True) for _ in range(4)] == [200] * 3 + [429]
+    assert [ask(guard, "/undeclared", 1, declared=True) for _ in range(7)] == [200] * 7
+    assert [ask(guard, "/recording", 1, declared=True) for _ in range(6)] == [200] * 5 + [429]
     assert ask(guard, "/undeclared", 1, declared=True) == 200
 
 

@@ -52,7 +52,7 @@ def test_a_faulty_recording_is_told(server, tmp_path: Path, subtests: pytest.Sub
             (clipped, {"clipping"}),
             (noisy, {"snr_unstable"}),
             (telephone, {"bandwidth_telephone", "codec_telephone"}),
-            (telephone_resampled_up, {"bandwidth_telephone", "bandwidth_upsampled"}),
+            (telephone_resampled_up, {"bandwidth_upsampled"}),
             (cut_at_both_ends, {"onset_cut", "leading_silence_short"}),
         ]:
             with subtests.test(lang=lang, fault=fault.__name__):
@@ -69,12 +69,13 @@ def test_a_faulty_recording_is_told(server, tmp_path: Path, subtests: pytest.Sub
                         timeout=60,
                     ).json()
                 told = {warning["code"]: warning["text"] for warning in report["warnings"]}
-                assert codes & set(told), told
-                for code in codes & set(told):
+                assert codes <= set(told), told
+                for code in codes:
                     assert told[code] == texts.text(f"quality.{code}", lang)
-                assert report["quality"]["verdict"] != "good"
-                # A confident score on such a recording is never "usable as it is".
-                assert report["reliability"]["advice_code"] != "use"
+                # However sure the model is, the recording limits how far to rely on it.
+                verdict = report["quality"]["verdict"]
+                assert verdict in ("fair", "poor")
+                assert f"quality_{verdict}" in report["reliability"]["caveats"]
 
 
 def test_the_clean_example_is_not_accused(server):

@@ -1,4 +1,4 @@
-/* Language, brightness, early presses and the player. Runs in <head>, before Gradio draws. */
+/* Language, brightness, links and the player. Runs in <head>, before Gradio draws. */
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -6,7 +6,6 @@
   const { languages, wanted, parts: unnamed } = window.emotionPageFacts;
   const LANGUAGE_KEY = "emotion2vec.lang";
   const THEME_KEY = "emotion2vec.theme";
-  const UPLOAD_WAIT_MS = 15 * 60 * 1000;
 
   const stored = (key) => {
     try { return localStorage.getItem(key); } catch { return null; }
@@ -70,106 +69,6 @@
   const applyStoredTheme = () => {
     const theme = stored(THEME_KEY);
     if (theme) setDark(theme === "dark");
-  };
-
-  /* --- the recording: which is ready, and whether one is on its way --------------------------- */
-
-  let audio = null;
-  let pendingSince = 0;
-  let isRecording = false;
-  const waiters = new Set();
-
-  const tellWaiters = () => { for (const wake of [...waiters]) wake(); };
-
-  const audioChanged = (value) => {
-    audio = value || null;
-    if (audio) pendingSince = 0;
-    tellWaiters();
-  };
-
-  const recording = (is) => {
-    isRecording = is;
-    // The recording is uploaded after it stops.
-    if (!is) pendingSince = Date.now();
-    tellWaiters();
-  };
-
-  const inAudio = (target) => target instanceof Element && target.closest("#audio");
-  document.addEventListener("change", (event) => {
-    if (inAudio(event.target) && event.target.type === "file" && event.target.files.length) {
-      pendingSince = Date.now();
-    }
-  }, true);
-  document.addEventListener("drop", (event) => {
-    if (inAudio(event.target)) pendingSince = Date.now();
-  }, true);
-
-  const stopRecording = () => {
-    const button = document.querySelector("#audio .stop-button, #audio .stop-button-paused");
-    if (button) button.click();
-    return Boolean(button);
-  };
-
-  const sayWaiting = (is) => {
-    const note = document.querySelector("[data-waiting]");
-    if (note) note.hidden = !is;
-  };
-
-  // Gradio itself holds a click back while an upload runs; it only does not say so.
-  document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#start, #robustness") && !audio && (isRecording || pendingSince)) {
-      sayWaiting(true);
-    }
-  }, true);
-
-  const waitForAudio = async () => {
-    if (isRecording) stopRecording();
-    const until = Date.now() + UPLOAD_WAIT_MS;
-    while (!audio && (isRecording || pendingSince) && Date.now() < until) {
-      await new Promise((resolve) => {
-        waiters.add(resolve);
-        setTimeout(resolve, 500);
-      });
-      waiters.clear();
-      // Gradio says so in its own words when an upload fails.
-      if (document.querySelector("#audio .error, .toast-body.error")) pendingSince = 0;
-    }
-    pendingSince = 0;
-    return audio;
-  };
-
-  // Draws the eye to what is drawn below a long result: how far it is, and once what came of it.
-  const lookBelow = (selector) => {
-    const place = document.querySelector(selector);
-    if (!place) return;
-    let step = "";
-    const look = new MutationObserver(() => {
-      const card = place.querySelector("section");
-      if (!card) return;
-      const now = card.classList.contains("running") ? "running" : "done";
-      if (now === step) return;
-      // Who has scrolled elsewhere meanwhile is left there.
-      const seen = card.getBoundingClientRect();
-      const away = now === "done" && step && (seen.top > innerHeight || seen.bottom < 0);
-      const block = now === "done" ? "start" : "center";
-      if (!away) card.scrollIntoView({ behavior: "smooth", block });
-      step = now;
-      if (now === "done") look.disconnect();
-    });
-    look.observe(place, { childList: true, subtree: true });
-  };
-
-  const beforeStart = async (inputs, shownBelow = "") => {
-    let [value, ...rest] = inputs;
-    if (isRecording || (!value && pendingSince)) value = await waitForAudio();
-    sayWaiting(false);
-    rest[rest.length - 1] = lang;
-    if (shownBelow) lookBelow(shownBelow);
-    // One column: the result is below the fold.
-    else if (matchMedia("(max-width: 900px)").matches) {
-      document.querySelector("#right")?.scrollIntoView({ behavior: "smooth" });
-    }
-    return [value, ...rest];
   };
 
   /* --- links to what is written in one language: exports, reports ---------------------------------- */
@@ -338,7 +237,7 @@
 
   /* --- start ------------------------------------------------------------------------------------------- */
 
-  window.emotionPage = { lang: () => lang, inLanguage, audioChanged, recording, beforeStart };
+  window.emotionPage = { lang: () => lang, inLanguage };
 
   showLanguage();
   const whenDrawn = new MutationObserver(() => {
