@@ -238,10 +238,11 @@ def _over_time(report: Report) -> PrintedTimeView | None:
     if source is None or model is None or weighted is None:
         return None
     segments, utterances = known(report.segments), known(report.utterances)
+    timeline = TimelineView(source.duration_s, segments, report.curve, report.labels or ())
     return PrintedTimeView(
-        timeline=TimelineView(source.duration_s, segments, report.curve, report.labels or ()),
+        timeline=timeline,
         axis=AxisView(source.duration_s),
-        legend=LegendView(report.nine_scores),
+        legend=LegendView(report.nine_scores, timeline.drawn),
         weighted=weighted_words("report.time.weighted", weighted),
         # Sentences say more than segments where there are both; one table keeps to the page.
         table=(

@@ -96,12 +96,12 @@ class LeaderView(View):
     def _warnings(self) -> tuple[Words, ...]:
         # What limits the claim itself first, then what limits the recording.
         ranked = sorted(self.report.warnings, key=lambda one: not texts.has(f"caveat.{one.code}"))
-        return tuple(_warning(one) for one in ranked)
+        return tuple(_warning(one, self.report.granularity) for one in ranked)
 
 
-def _warning(warning: ReportWarning) -> Words:
+def _warning(warning: ReportWarning, granularity: str) -> Words:
     try:
-        return Phrase(sentences.warning_key(warning.code))
+        return Phrase(sentences.warning_key(warning.code, granularity))
     except KeyError:
         # Of a later version, which wrote its sentence beside it.
         return warning.text
@@ -224,7 +224,9 @@ def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int
         segments = known(report.segments)
         timeline = TimelineView(source.duration_s, segments, report.curve, report.labels or ())
         player = PlayerView(source.duration_s, audio_url, (wave, timeline))
-        cards.append(OverTimeView(player, LegendView(report.nine_scores), report.weighted))
+        cards.append(
+            OverTimeView(player, LegendView(report.nine_scores, timeline.drawn), report.weighted)
+        )
         cards.append(segment_table(segments))
         if report.utterances:
             cards.append(utterance_table(known(report.utterances), built_in=model.is_built_in))

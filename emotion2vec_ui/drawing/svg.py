@@ -7,7 +7,7 @@ of the width, which are written as CSS percentages.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +81,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Tick:
-    """A label of the time axis; `left` is a CSS percentage."""
+    """A label of the time axis; `left` is where its middle is, as a CSS length."""
 
     left: str
     label: str
@@ -145,10 +145,14 @@ def ticks(duration_s: float) -> tuple[Tick, ...]:
     count = int(duration_s / step_s) + 1
     return tuple(
         Tick(
-            left=f"{at_s / duration_s:.2%}",
-            label=f"{at_s:g}" if duration_s < 60 else f"{at_s // 60:.0f}:{at_s % 60:02.0f}",
+            # The last label stays inside the drawing: a figure is about 0.6 em wide.
+            left=f"min({at_s / duration_s:.2%}, 100% - {0.3 * len(label):.1f}em)",
+            label=label,
         )
-        for at_s in (number * step_s for number in range(count))
+        for at_s, label in (
+            (at_s, f"{at_s:g}" if duration_s < 60 else f"{at_s // 60:.0f}:{at_s % 60:02.0f}")
+            for at_s in (number * step_s for number in range(count))
+        )
     )
 
 
@@ -188,7 +192,7 @@ def _thinned(segments: Sequence[Segment], duration_s: float) -> Iterable[tuple[f
     return runs
 
 
-def areas(curve: Curve, labels: Sequence[str]) -> tuple[Area, ...]:
+def areas(curve: Curve, labels: Sequence[str], drawn: Container[str]) -> tuple[Area, ...]:
     """The scores over time stacked, from the bottom up by falling mean.
 
     The largest is at the bottom: its edge is then a plain curve, easiest to read.
@@ -196,16 +200,17 @@ def areas(curve: Curve, labels: Sequence[str]) -> tuple[Area, ...]:
     Args:
         curve: (columns >= 1, labels).
         labels: names of the curve's columns.
+        drawn: those to draw; what the others have stays empty at the top.
     """
     scores = np.asarray(curve.scores)
-    order = np.argsort(-scores.mean(axis=0), kind="stable")
+    ranked = np.argsort(-scores.mean(axis=0), kind="stable")
     if len(scores) == 1:
         # A single column reaches from edge to edge.
         scores = np.repeat(scores, 2, axis=0)
     x = np.linspace(0, 1000, len(scores))
     base = np.zeros(len(x))
     stacked = []
-    for index in order:
+    for index in (one for one in ranked if labels[one] in drawn):
         top = base + scores[:, index]
         edges = [
             [f"{a:.0f} {200 - 200 * b:.0f}" for a, b in zip(x, edge, strict=True)]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
+import numpy as np
+
 from emotion2vec_ui.drawing import svg
 from emotion2vec_ui.drawing.figures import clock, percent
 from emotion2vec_ui.drawing.recording_view import PlayerView
@@ -20,8 +22,9 @@ from emotion2vec_ui.texts import Phrase
 MAX_ROWS = 200
 """Rows of a table on the page: more would make scrolling heavy; the files hold all."""
 
-NAMED_FROM = 0.02
-"""Emotions with a smaller share of the whole time are not named in the legend."""
+DRAWN_FROM = 0.03
+"""An emotion that never reaches this score and leads no segment is neither drawn nor named: its
+area would be a line of a few pixels."""
 
 T = TypeVar("T", Segment, Utterance)
 
@@ -52,22 +55,41 @@ class TimelineView(View):
     @property
     def areas(self) -> tuple[Area, ...]:
         """The stacked scores; none where the report has no curve."""
-        return () if self.curve is None else svg.areas(self.curve, self.labels)
+        return () if self.curve is None else svg.areas(self.curve, self.labels, self.drawn)
+
+    @property
+    def drawn(self) -> frozenset[str]:
+        """The emotions that are visible in either drawing."""
+        drawn = {one.emotion for one in self.segments}
+        if self.curve is not None:
+            highest = np.asarray(self.curve.scores).max(axis=0)
+            drawn |= {
+                label
+                for label, score in zip(self.labels, highest, strict=True)
+                if score >= DRAWN_FROM
+            }
+        return frozenset(drawn)
 
 
 @dataclass(frozen=True)
 class LegendView(View):
-    """The emotions that are worth a name, with colour and score, highest first."""
+    """The emotions of a timeline with colour and score, highest first.
+
+    Attributes:
+        scores: of the whole recording.
+        drawn: the emotions that the timeline shows.
+    """
 
     template: ClassVar[str] = "legend.html"
 
     scores: dict[str, float]
+    drawn: frozenset[str]
 
     @property
     def named(self) -> tuple[str, ...]:
         """Keys of the emotions."""
         ranked = sorted(self.scores, key=lambda emotion: -self.scores[emotion])
-        return tuple(one for one in ranked if self.scores[one] >= NAMED_FROM)
+        return tuple(one for one in ranked if one in self.drawn)
 
 
 @dataclass(frozen=True)

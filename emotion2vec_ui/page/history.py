@@ -15,7 +15,7 @@ import gradio as gr
 from emotion2vec_ui.drawing import history_view, status_view
 from emotion2vec_ui.drawing.render import draw
 from emotion2vec_ui.drawing.result_view import result_view
-from emotion2vec_ui.errors import as_known
+from emotion2vec_ui.errors import BadField, as_known
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.page.events import connect
 from emotion2vec_ui.page.words import word
@@ -46,6 +46,8 @@ class _HistoryPage:
         self._queued = not settings.no_gradio_queue
         gr.HTML(draw(status_view.header("history")), elem_id="top")
         filters = self._add_filters()
+        # Gradio keeps most such dates to itself; the style sheet shows this while one stands there.
+        gr.HTML(draw(status_view.NoteView(Phrase("history.bad_date"))), elem_id="history-bad-date")
         opened = gr.HTML(elem_id="history-opened")
         table = gr.HTML(elem_id="history-list", js_on_load=SCRIPT.read_text(encoding="utf-8"))
         gr.HTML(draw(status_view.FooterView()), elem_id="bottom")
@@ -159,6 +161,10 @@ class _HistoryPage:
                 # The last page lost its last row.
                 return self._table(chosen, max(0, offset - ROWS))
             return draw(history_view.result_list(page, filters))
+        except BadField as error:
+            if error.facts["field"] in ("date_from", "date_to"):
+                return draw(status_view.NoteView(Phrase("history.bad_date")))
+            return _failure(error)
         except Exception as error:
             return _failure(error)
 

@@ -17,7 +17,8 @@ def in_words(report: Report, lang: str) -> Report:
         reliability=replace(report.reliability, advice=advice(report, lang)),
         distribution=replace(report.distribution, text=distribution(report, lang)),
         warnings=tuple(
-            replace(one, text=texts.text(warning_key(one.code), lang)) for one in report.warnings
+            replace(one, text=texts.text(warning_key(one.code, report.granularity), lang))
+            for one in report.warnings
         ),
         log=(*log_facts(report), *(note(one, lang) for one in notes(report))),
     )
@@ -41,15 +42,20 @@ def distribution(report: Report, lang: str) -> str:
     return sentence + texts.text(f"mixture.{facts.mixture}", lang, leader=leader, beside=beside)
 
 
-def warning_key(code: str) -> str:
+def warning_key(code: str, granularity: str) -> str:
     """The text of a warning: they come from the quality checks, the decoder and the reading.
+
+    Args:
+        code: of the warning.
+        granularity: of the report; some warnings have another text for one of them.
 
     Raises:
         KeyError: no text has this code.
     """
     for area in ("quality", "warning", "caveat"):
-        if texts.has(f"{area}.{code}"):
-            return f"{area}.{code}"
+        for key in (f"{area}.{code}.{granularity}", f"{area}.{code}"):
+            if texts.has(key):
+                return key
     raise KeyError(code)
 
 

@@ -49,6 +49,27 @@ def test_bands_of_sentences_are_limited_where_the_built_in_model_gave_them():
         assert table.count(" limited") == count
 
 
+def test_the_legend_names_just_what_is_drawn():
+    frames = past.frames(4.0)[:100]
+    # Other passes by with 6 %; what stays at 2 % is neither drawn nor named.
+    frames[30:80, EMOTIONS.index("other")] = 0.06
+    html = draw(result_view(past.report(frames=frames), FOLDER, FILES), "en")
+    areas = re.findall('<path class="e-([a-z]+)"', html)
+    legend = re.search('<ul class="legend">(.*?)</ul>', html, re.S)[1]
+    assert set(areas) == set(re.findall("key e-([a-z]+)", legend)) == {"happy", "other"}
+
+
+def test_only_an_utterance_is_advised_to_look_over_time():
+    warned = (ReportWarning("duration_long"),)
+    whole, frame = (
+        draw(views.LeaderView(replace(past.report(frames=one), warnings=warned)), "en")
+        for one in (None, past.frames())
+    )
+    assert texts.text("quality.duration_long", "en") in whole
+    assert texts.text("quality.duration_long", "en") not in frame
+    assert texts.text("quality.duration_long.frame", "en") in frame
+
+
 def test_everything_of_an_utterance_is_there(subtests):
     for lang in texts.languages():
         with subtests.test(lang=lang):

@@ -67,7 +67,13 @@ def test_ticks_stay_few_in_a_recording_of_any_length():
     for duration_s in np.geomspace(0.025, 3600, 50):
         drawn = svg.ticks(duration_s)
         assert 1 <= len(drawn) <= 8
-        assert float(drawn[-1].left.rstrip("%")) <= 100
+        assert float(drawn[-1].left.split("%")[0].removeprefix("min(")) <= 100
+
+
+def test_the_last_label_stays_inside_the_drawing():
+    first, *_, last = svg.ticks(3600.0)
+    assert first == svg.Tick("min(0.00%, 100% - 1.2em)", "0:00")
+    assert last == svg.Tick("min(100.00%, 100% - 1.5em)", "60:00")
 
 
 def test_the_ribbon_has_a_piece_per_segment_and_faces_where_there_is_room():
@@ -92,7 +98,7 @@ def test_of_too_many_segments_each_slot_shows_the_emotion_that_fills_most_of_it(
 
 def test_areas_are_stacked_without_gaps_from_the_largest_up():
     rows = np.random.default_rng(0).dirichlet(np.ones(9), size=20)
-    areas = svg.areas(Curve(0.1, tuple(map(tuple, rows))), EMOTIONS)
+    areas = svg.areas(Curve(0.1, tuple(map(tuple, rows))), EMOTIONS, EMOTIONS)
     means = dict(zip(EMOTIONS, rows.mean(axis=0), strict=True))
     assert [one.emotion for one in areas] == sorted(means, key=lambda one: -means[one])
     below = np.full(20, 200.0)
@@ -106,13 +112,13 @@ def test_areas_are_stacked_without_gaps_from_the_largest_up():
 
 
 def test_one_column_reaches_from_edge_to_edge():
-    (first, *_) = svg.areas(Curve(0.02, ((0.92,) + (0.01,) * 8,)), EMOTIONS)
+    (first,) = svg.areas(Curve(0.02, ((0.92,) + (0.01,) * 8,)), EMOTIONS, {"angry"})
     assert first == svg.Area("angry", "M0 16L1000 16L1000 200L0 200Z")
 
 
 def test_paths_hold_nothing_but_numbers():
     made = past.report(frames=past.frames())
     assert made.curve and made.labels and made.quality
-    paths = [one.path for one in svg.areas(made.curve, made.labels)]
+    paths = [one.path for one in svg.areas(made.curve, made.labels, EMOTIONS)]
     paths += [svg.wave(made.quality).outline, svg.spectrum(made.quality.picture)]
     assert all(re.fullmatch(r"M[-0-9. L]+Z", one) for one in paths)

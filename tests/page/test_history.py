@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from emotion2vec_ui.reading.timeline import Segment
 from emotion2vec_ui.records import store
 from tests import past
 from tests.page.conftest import WAIT_MS
@@ -209,6 +210,50 @@ def test_an_opened_result_is_in_view_and_closing_leads_back_to_its_row(visit):
     page.wait_for_function(f"document.activeElement.closest('tr')?.dataset.value === '{folder}'")
     assert 0 < row.bounding_box()["y"] < 900
     assert row.get_attribute("class") != "now"
+
+
+def test_a_date_that_cannot_be_read_is_told(visit):
+    page = visit()
+    count(page, 25)
+    for words, shown in (("2026-13-45", True), ("2026-02-01", False), ("soon", True), ("", False)):
+        page.fill("#history-date_from input", words)
+        page.press("#history-date_from input", "Enter")
+        state = "attached" if shown else "detached"
+        page.wait_for_selector("p:has-text('This date cannot be read'):visible", state=state)
+    page.fill("#history-date_from input", "2026-02-03")
+    page.press("#history-date_from input", "Enter")
+    count(page, 1)
+
+
+def test_the_row_that_is_heard_stays_in_view_in_its_own_box(visit, stocked):
+    made = past.report(frames=past.frames(), name="fifty.wav", timestamp="2026-03-03 10:00:00")
+    made = replace(
+        made,
+        segments=tuple(
+            Segment(("happy", "sad")[i % 2], i / 10, (i + 1) / 10, 0.9) for i in range(52)
+        ),
+    )
+    folder = store.save(stocked.outputs, made, past.heard().samples, None).folder
+    page = visit()
+    page.click(f"{ROWS}:has-text('fifty.wav') button")
+    page.wait_for_function("document.querySelector('#history-opened audio')?.readyState > 0")
+    page.click("[data-play]")
+    pause = page.locator(".playing [data-play] i")
+    sides = [
+        pause.evaluate(f"e => getComputedStyle(e).border{one}Color") for one in ("Left", "Right")
+    ]
+    assert sides[0] == sides[1]
+    page.click("[data-play]")
+    page.focus("[data-seek]")
+    before = page.evaluate("scrollY")
+    for key in ("End", "Home"):
+        page.keyboard.press(key)
+        page.keyboard.press("ArrowRight")
+        row = page.locator("#history-opened tr.now")
+        seen, box = row.bounding_box(), page.locator("#history-opened .table").bounding_box()
+        assert box["y"] <= seen["y"] and seen["y"] + seen["height"] <= box["y"] + box["height"] + 1
+    assert page.evaluate("scrollY") == before
+    store.discard(folder)
 
 
 COLUMNS = ("time", "file", "emotion", "confidence", "band", "duration", "granularity", "model")

@@ -117,6 +117,16 @@
     };
   })();
 
+  // Within its own box only: the page stays where it is.
+  const keepInView = (row) => {
+    const box = row.closest(".table");
+    const { top, bottom } = row.getBoundingClientRect();
+    const seen = box.getBoundingClientRect();
+    const first = seen.top + row.closest("table").tHead.offsetHeight;
+    if (top < first) box.scrollTop -= first - top;
+    else if (bottom > seen.bottom) box.scrollTop += bottom - seen.bottom;
+  };
+
   const paint = ({ box, sound, duration }) => {
     const now = Math.min(sound.currentTime, duration);
     const stack = box.querySelector("[data-seek]");
@@ -127,7 +137,10 @@
     for (const { row, from, to } of rowsOf(box)) {
       const is = now >= from && now < to && (now > 0 || !sound.paused);
       if (is && !words) words = row.cells[2].innerHTML;
-      if (is !== row.classList.contains("now")) row.classList.toggle("now", is);
+      if (is !== row.classList.contains("now")) {
+        row.classList.toggle("now", is);
+        if (is) keepInView(row);
+      }
     }
     const current = box.querySelector("[data-current]");
     if (current.dataset.said !== words) {
