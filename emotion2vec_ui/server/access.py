@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
@@ -142,7 +142,7 @@ class Guard:
 
         try:
             if self._is_preflight(scope, headers):
-                await _preflight(send_with_headers)
+                await Response(status_code=204)(scope, receive, send_with_headers)
                 return
             self._check_origin(scope, headers)
             caller = self._authenticate(scope, headers)
@@ -402,8 +402,3 @@ def _credentials(headers: Headers) -> Iterable[str]:
 def _digest(secret: str) -> bytes:
     """Equal length for every secret, so that comparing tells not even that."""
     return hashlib.sha256(secret.encode()).digest()
-
-
-async def _preflight(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body", "body": b""})
