@@ -401,7 +401,7 @@ def _mount_page(app: FastAPI, service: Service) -> None:
         service.recogniser, settings=settings, history=service.history, count=_count
     )
     with warnings.catch_warnings():
-        # That several pages are not rendered on the server: nobody asked for it.
+        # That several pages are not rendered on the server, which is not wanted.
         warnings.filterwarnings("ignore", "SSR mode")
         gradio.mount_gradio_app(
             app,
