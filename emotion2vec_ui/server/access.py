@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
@@ -143,7 +143,7 @@ class Guard:
 
         try:
             if self._is_preflight(scope, headers):
-                await _preflight(send_with_headers)
+                await Response(status_code=204)(scope, receive, send_with_headers)
                 return
             self._check_origin(scope, headers)
             caller = self._authenticate(scope, headers)
@@ -422,8 +422,3 @@ def _credentials(headers: Headers) -> Iterable[str]:
 def _digest(secret: str) -> bytes:
     """Of the same length for every secret: comparing does not reveal that either."""
     return hashlib.sha256(secret.encode()).digest()
-
-
-async def _preflight(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body", "body": b""})
