@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One command from a fresh clone to the page: bash run.sh [flags]
 #   bash run.sh test [pytest arguments]   set up and run the tests
+#   bash run.sh check                     lint, format, types, layers of imports, then the tests
 #   bash run.sh <command> ...             any other command, see: bash run.sh --help
 set -euo pipefail
 
@@ -54,11 +55,16 @@ if [ ! -x "$python" ] || ! "$python" -c '' 2>/dev/null; then
     "$interpreter" -m venv "$venv"
 fi
 
-if [ "${1:-}" = test ]; then
-    shift
+if [ "${1:-}" = test ] || [ "${1:-}" = check ]; then
     install .installed-test "$here/requirements.txt" "$here/requirements-test.txt"
     cd -- "$here"
-    exec "$python" -m pytest "$@"
+    if [ "$1" = check ]; then
+        "$venv/bin/ruff" check .
+        "$venv/bin/ruff" format --check .
+        "$venv/bin/mypy"
+        "$venv/bin/lint-imports"
+    fi
+    exec "$python" -m pytest "${@:2}"
 fi
 
 install .installed "$here/requirements.txt"

@@ -1,1 +1,1 @@
-"""Every figure that the README quotes comes from a script in here."""
+"""Every figure in docs/performance.md comes from a script in here."""

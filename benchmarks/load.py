@@ -36,10 +36,10 @@ def measure_torch() -> dict[str, Any]:
 
 
 def measure_automodel(directory: Path) -> dict[str, Any]:
-    from emotion2vec_ui.models.upstream import fit_torchaudio
+    from emotion2vec_ui.models.upstream import make_torchaudio_importable
 
     start = time.perf_counter()
-    fit_torchaudio()
+    make_torchaudio_importable()
     from funasr import AutoModel
 
     imported, imported_cpu = time.perf_counter(), time.process_time()

@@ -84,9 +84,9 @@ def timed(predict: Callable[[list[np.ndarray]], Any], sounds: list[np.ndarray]) 
 
 
 def funasr_predict(directory: Path) -> Callable[[list[np.ndarray]], Any]:
-    from emotion2vec_ui.models.upstream import fit_torchaudio
+    from emotion2vec_ui.models.upstream import make_torchaudio_importable
 
-    fit_torchaudio()
+    make_torchaudio_importable()
     from funasr import AutoModel
 
     model = AutoModel(

@@ -36,8 +36,8 @@ from emotion2vec_ui.settings import (
 
 if TYPE_CHECKING:
     from emotion2vec_ui.audio.damage import Condition
-    from emotion2vec_ui.pipeline.robustness import RobustnessTest
     from emotion2vec_ui.records.report import Report
+    from emotion2vec_ui.records.robustness import RobustnessTest
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ def robustness(settings: Settings, options: argparse.Namespace) -> int:
 def download_model(settings: Settings, options: argparse.Namespace) -> int:
     """Fetches the model's files, showing how far it is."""
     logs.configure("text")
-    from emotion2vec_ui.models.files import fetch
+    from emotion2vec_ui.models.download import fetch
 
     last = 0.0
 
@@ -349,7 +349,10 @@ def _listen(settings: Settings) -> socket.socket | None:
     from emotion2vec_ui.doctor import port_holder
 
     name, port = settings.server_name.strip("[]"), settings.server_port
-    listener = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    # With the protocol said, asyncio sets TCP_NODELAY; without it each answer waits 40 ms for the
+    # client's delayed acknowledgement of its headers.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((name, port))

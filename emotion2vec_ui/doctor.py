@@ -1,16 +1,16 @@
-"""What is wrong with this installation, and what to do about it, without importing torch.
+"""Checks this installation and says what to do about what it finds, without importing torch.
 
-Every check stands by itself and may fail in any way: what it raises becomes a finding. Versions
-come from package metadata and the fit of native libraries from the files themselves, so that a
-broken package is named instead of breaking `doctor`.
+The checks are independent; an exception in one becomes a finding. Versions are read from package
+metadata, and whether native libraries fit from the files themselves, so that a broken package is
+reported instead of ending `doctor`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.machinery
 import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -27,7 +27,7 @@ from pathlib import Path
 
 from emotion2vec_ui.errors import EmotionError
 from emotion2vec_ui.models import files
-from emotion2vec_ui.models.files import SLIM_NAME
+from emotion2vec_ui.models.files import BUILT_IN_DIRECTORY, BUILT_IN_WEIGHTS_NAME, SLIM_NAME
 from emotion2vec_ui.settings import AUTO, COMPACT, ROOT_DIR, Settings, is_loopback
 from emotion2vec_ui.texts import Phrase, text
 
@@ -50,7 +50,7 @@ PACKAGES = (
     "PyYAML",
     "librosa",
 )
-"""What the program imports, or funasr's emotion2vec does."""
+"""Imported by the program or by funasr's emotion2vec."""
 
 OLDEST_PYTHON = (3, 10)
 
@@ -58,32 +58,32 @@ GPU_MINIMUM_MB = 6_000
 GPU_RECOMMENDED_MB = 11_000
 RAM_RECOMMENDED_MB = 16_000
 RAM_MINIMUM_MB = 3_000
-"""torch, the fp32 weights and the activations of one 30 s window, with a little room."""
+"""torch, the fp32 weights and the activations of one 30 s window, and a reserve."""
 
-# Memory is sold in GiB and some of it is taken before anyone can count it.
-ROUNDING = 0.93
+MEMORY_TOLERANCE = 0.93
+"""Memory is sold in GiB, and the system keeps some of it for itself: 11 GB may show as 10.3."""
 
 DISK_MINIMUM_MB = 500
 DISK_FOR_MODEL_MB = 3_000
-"""plus_large's checkpoint (1.95 GB), its slim weights (0.65 GB) and some room."""
+"""plus_large's checkpoint (1.95 GB), its slim weights (0.65 GB) and a reserve."""
 
 DECODERS = ("aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")
 
 NVIDIA_SMI_TIMEOUT_S = 5.0
 
 OUTPUTS_COUNTED = 20_000
-"""Files looked at for the size of outputs/; more than that is reported as "at least"."""
+"""Files counted for the size of outputs/; with more, the size is reported as "at least"."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One result.
+    """What one check found.
 
     Attributes:
-        code: of the check; its name is the text `doctor.<code>`.
+        code: of the check; the text `doctor.<code>` names it.
         verdict: "ok", "warn" or "fail".
         value: what was found.
-        remedy: what to do, or None where nothing needs doing.
+        remedy: what to do, or None where nothing is to be done.
     """
 
     code: str
@@ -93,7 +93,7 @@ class Finding:
 
 
 def run(settings: Settings) -> list[Finding]:
-    """Every check, in a fixed order; takes less than a second where `nvidia-smi` answers fast."""
+    """Runs every check; the findings come in a fixed order, usually within a second."""
     checks: Sequence[Callable[[Settings], Iterable[Finding]]] = (
         _python,
         _packages,
@@ -107,10 +107,10 @@ def run(settings: Settings) -> list[Finding]:
         _port,
         _model,
     )
-    # In threads only because nvidia-smi is slow to start; the others are quick.
+    # In threads because nvidia-smi is slow to start; the others are fast.
     with ThreadPoolExecutor(max_workers=4) as pool:
         return [
-            finding for findings in pool.map(lambda c: _guarded(c, settings), checks)
+            finding for findings in pool.map(lambda c: _run_check(c, settings), checks)
             for finding in findings
         ]  # fmt: skip
 
@@ -126,9 +126,9 @@ def render(findings: Iterable[Finding], lang: str = "en") -> str:
     lines = []
     for finding in findings:
         name = text(f"doctor.{finding.code}", lang)
-        lines.append(f"{marks[finding.verdict]} {name}: {_words(finding.value, lang)}")
+        lines.append(f"{marks[finding.verdict]} {name}: {_in_language(finding.value, lang)}")
         if finding.remedy is not None:
-            lines.append(f"       -> {_words(finding.remedy, lang)}")
+            lines.append(f"       -> {_in_language(finding.remedy, lang)}")
     return "\n".join(lines)
 
 
@@ -138,22 +138,22 @@ def to_json(findings: Iterable[Finding], lang: str = "en") -> str:
         {
             "code": finding.code,
             "verdict": finding.verdict,
-            "value": _words(finding.value, lang),
-            "remedy": None if finding.remedy is None else _words(finding.remedy, lang),
+            "value": _in_language(finding.value, lang),
+            "remedy": None if finding.remedy is None else _in_language(finding.remedy, lang),
         }
         for finding in findings
     ]
     return json.dumps(rows, ensure_ascii=False, indent=2)
 
 
-def _words(value: str | Phrase, lang: str) -> str:
+def _in_language(value: str | Phrase, lang: str) -> str:
     return text(value.key, lang, **value.facts) if isinstance(value, Phrase) else value
 
 
-def _guarded(check: Callable[[Settings], Iterable[Finding]], settings: Settings) -> list[Finding]:
+def _run_check(check: Callable[[Settings], Iterable[Finding]], settings: Settings) -> list[Finding]:
     try:
         return list(check(settings))
-    except Exception as error:  # a check that breaks is a finding too
+    except Exception as error:  # a check that fails is a finding too
         code = check.__name__.lstrip("_")
         return [Finding(code, WARN, Phrase("doctor.check_broke", detail=repr(error)))]
 
@@ -168,7 +168,7 @@ def _python(settings: Settings) -> Iterator[Finding]:
         yield Finding("python", FAIL, value, Phrase("doctor.remedy.python"))
     else:
         yield Finding("python", OK, value)
-    if sys.version_info >= (3, 12) and importlib.util.find_spec("setuptools") is None:
+    if sys.version_info >= (3, 12) and _package_folder("setuptools") is None:
         missing = Phrase("doctor.not_installed")
         yield Finding("setuptools", FAIL, missing, Phrase("doctor.remedy.setuptools"))
 
@@ -192,16 +192,16 @@ def _packages(settings: Settings) -> Iterator[Finding]:
     if missing:
         value = Phrase("doctor.missing", names=", ".join(missing))
         yield Finding("packages", FAIL, value, Phrase("doctor.remedy.install"))
-    unfit = list(_unfit_requirements(ROOT_DIR / "requirements.txt"))
-    if unfit:
-        yield Finding("requirements", WARN, "; ".join(unfit), Phrase("doctor.remedy.install"))
+    unmet = list(_unmet_requirements(ROOT_DIR / "requirements.txt"))
+    if unmet:
+        yield Finding("requirements", WARN, "; ".join(unmet), Phrase("doctor.remedy.install"))
 
 
-def _unfit_requirements(path: Path) -> Iterator[str]:
+def _unmet_requirements(path: Path) -> Iterator[str]:
     """Installed versions that requirements.txt does not allow."""
     try:
         from packaging.requirements import InvalidRequirement, Requirement
-    except ImportError:  # then others are missing too, which is reported
+    except ImportError:  # reported among the missing packages
         return
     if not path.is_file():
         return
@@ -222,7 +222,7 @@ def _unfit_requirements(path: Path) -> Iterator[str]:
 def _torch_and_torchaudio(settings: Settings) -> Iterator[Finding]:
     torch, torchaudio = _version("torch"), _version("torchaudio")
     if torch is None or torchaudio is None:
-        # torchaudio is optional: nothing here needs it.
+        # torchaudio is optional: this program does not use it.
         return
     pair = f"torch {torch}, torchaudio {torchaudio}"
     if _needs_cuda("torchaudio") and not _has_cuda_libraries():
@@ -233,26 +233,27 @@ def _torch_and_torchaudio(settings: Settings) -> Iterator[Finding]:
 
 
 def _package_folder(name: str) -> Path | None:
-    """Where a package lies; finding it does not import it."""
-    spec = importlib.util.find_spec(name)
+    """The folder of a package on `sys.path`; the package is not imported."""
+    spec = importlib.machinery.PathFinder.find_spec(name)
     places = None if spec is None else spec.submodule_search_locations
     return Path(places[0]) if places else None
 
 
 def _needs_cuda(package: str) -> bool:
-    """Whether a native library of the package names CUDA's part of torch as its dependency."""
+    """Whether a native library of the package depends on CUDA's part of torch."""
     folder = _package_folder(package)
     libraries = [] if folder is None else folder.glob("lib/*.so")
     return any(b"libc10_cuda.so" in library.read_bytes() for library in libraries)
 
 
 def _has_cuda_libraries() -> bool:
+    """Whether the installed torch is a CUDA build."""
     folder = _package_folder("torch")
     return folder is not None and any((folder / "lib").glob("*c10_cuda*"))
 
 
 def _decoders(settings: Settings) -> Iterator[Finding]:
-    # Either import may fail where its native library is broken: that is what this looks for.
+    # Either import may fail where its native library is broken; that is what is checked here.
     try:
         import soundfile
 
@@ -296,9 +297,9 @@ def _gpu(settings: Settings) -> Iterator[Finding]:
         yield Finding("gpu", FAIL if asked else WARN, Phrase("doctor.cpu_torch"), remedy)
     for name, total_mb, free_mb in gpus:
         value = Phrase("doctor.gpu_memory", name=name, total_mb=total_mb, free_mb=free_mb)
-        if total_mb < GPU_MINIMUM_MB * ROUNDING:
+        if total_mb < GPU_MINIMUM_MB * MEMORY_TOLERANCE:
             yield Finding("gpu", WARN, value, Phrase("doctor.remedy.small_gpu"))
-        elif total_mb < GPU_RECOMMENDED_MB * ROUNDING:
+        elif total_mb < GPU_RECOMMENDED_MB * MEMORY_TOLERANCE:
             yield Finding("gpu", OK, value, Phrase("doctor.remedy.medium_gpu"))
         else:
             yield Finding("gpu", OK, value)
@@ -327,15 +328,15 @@ def _nvidia_smi() -> list[tuple[str, float, float]]:
 def _memory(settings: Settings) -> Iterator[Finding]:
     total_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
     value = f"{total_mb / 1000:.1f} GB"
-    if total_mb < RAM_MINIMUM_MB * ROUNDING:
+    if total_mb < RAM_MINIMUM_MB * MEMORY_TOLERANCE:
         yield Finding("memory", FAIL, value, Phrase("doctor.remedy.memory"))
-    elif total_mb < RAM_RECOMMENDED_MB * ROUNDING:
+    elif total_mb < RAM_RECOMMENDED_MB * MEMORY_TOLERANCE:
         yield Finding("memory", WARN, value, Phrase("doctor.remedy.memory"))
     else:
         yield Finding("memory", OK, value)
 
 
-def _existing(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     """`path`, or the nearest folder above it that exists."""
     path = path.absolute()
     while not path.exists() and path != path.parent:
@@ -344,7 +345,7 @@ def _existing(path: Path) -> Path:
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    free_mb = shutil.disk_usage(_existing(settings.outputs)).free / 1e6
+    free_mb = shutil.disk_usage(_nearest_existing(settings.outputs)).free / 1e6
     n_bytes, counted, complete = 0, 0, True
     for folder, _, names in os.walk(settings.outputs):
         for name in names:
@@ -361,10 +362,10 @@ def _disk(settings: Settings) -> Iterator[Finding]:
         least="" if complete else ">= ",
     )
     try:
-        model_is_here = files.resolve(settings) is not None
+        model_is_present = files.resolve(settings) is not None
     except EmotionError:
-        model_is_here = True  # nothing will be downloaded; the model's own check reports it
-    wanted_mb = DISK_MINIMUM_MB if model_is_here or settings.offline else DISK_FOR_MODEL_MB
+        model_is_present = True  # nothing will be downloaded; the model's own check reports it
+    wanted_mb = DISK_MINIMUM_MB if model_is_present or settings.offline else DISK_FOR_MODEL_MB
     if free_mb < DISK_MINIMUM_MB:
         yield Finding("disk", FAIL, value, Phrase("doctor.remedy.disk"))
     elif free_mb < wanted_mb:
@@ -374,9 +375,9 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _outputs_writable(settings: Settings) -> Iterator[Finding]:
-    folder = _existing(settings.outputs)
+    folder = _nearest_existing(settings.outputs)
     try:
-        # A real attempt: permission bits say nothing of read-only mounts and quotas.
+        # A real attempt: permission bits do not show read-only mounts and quotas.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -387,11 +388,11 @@ def _outputs_writable(settings: Settings) -> Iterator[Finding]:
 
 
 def _outputs_disk(settings: Settings) -> Iterator[Finding]:
-    device = os.stat(_existing(settings.outputs)).st_dev
+    device = os.stat(_nearest_existing(settings.outputs)).st_dev
     block = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
     if not block.exists():  # a network or overlay file system, or not Linux
         return
-    # A partition has no queue of its own; its disk is the folder around it.
+    # A partition has no `queue` folder of its own; its disk is the parent folder.
     for place in (block.resolve(), block.resolve().parent):
         with contextlib.suppress(OSError):
             if (place / "queue" / "rotational").read_text().strip() == "1":
@@ -405,13 +406,13 @@ def _port(settings: Settings) -> Iterator[Finding]:
     value = f"{name}:{port}"
     family = socket.AF_INET6 if ":" in name else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: a connection of the last run that still lingers is no obstacle.
+        # As servers do: connections of the last run in TIME_WAIT do not block the port.
         if os.name == "posix":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((name.strip("[]"), port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE and _answers(name, port):
+            if error.errno == errno.EADDRINUSE and _is_this_program(name, port):
                 yield Finding("port", OK, Phrase("doctor.port_ours", address=value))
             elif error.errno == errno.EADDRINUSE:
                 holder = port_holder(port)
@@ -428,8 +429,8 @@ def _port(settings: Settings) -> Iterator[Finding]:
         yield Finding("port", WARN, value, Phrase("doctor.remedy.open_server"))
 
 
-def _answers(name: str, port: int) -> bool:
-    """Whether this very program listens there: operators run the doctor beside it."""
+def _is_this_program(name: str, port: int) -> bool:
+    """Whether this program listens there already: operators run `doctor` beside it."""
     host = "127.0.0.1" if name in ("0.0.0.0", "localhost") else name
     try:
         with urllib.request.urlopen(f"http://{host}:{port}/health", timeout=2) as answer:
@@ -439,7 +440,7 @@ def _answers(name: str, port: int) -> bool:
 
 
 def port_holder(port: int) -> str | None:
-    """The process that listens on a TCP port, as "name (pid N)", where /proc tells it."""
+    """The process that listens on a TCP port, as "name (pid N)"; None where /proc does not say."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
@@ -449,7 +450,7 @@ def port_holder(port: int) -> str | None:
                 if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
                     inodes.add(f"socket:[{fields[9]}]")
     for process in Path("/proc").glob("[0-9]*") if inodes else ():
-        # Other users' processes cannot be looked into, and any may end meanwhile.
+        # Other users' processes are not readable, and any process may end meanwhile.
         with contextlib.suppress(OSError):
             for descriptor in (process / "fd").iterdir():
                 with contextlib.suppress(OSError):
@@ -465,15 +466,15 @@ def port_holder(port: int) -> str | None:
 def _model(settings: Settings) -> Iterator[Finding]:
     try:
         location = files.resolve(settings)
-        if location is not None and location.path is not None:
-            facts = files.verify(location.path)
+        if location is not None and not location.is_built_in:
+            found = files.verify(location.path)
             slim = (location.path / SLIM_NAME).is_file()
             value = Phrase(
                 "doctor.model_here",
                 id=location.id,
                 path=location.path,
-                size_mb=facts.checkpoint_bytes / 1e6,
-                slim="model.slim.safetensors" if slim else "-",
+                size_mb=found.weights_bytes / 1e6,
+                slim=SLIM_NAME if slim else "-",
             )
             yield Finding("model", OK, value)
     except EmotionError as error:
@@ -486,8 +487,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
         key = "doctor.remedy.model_offline" if settings.offline else "doctor.remedy.model"
         yield Finding("model", verdict, Phrase("doctor.model_absent", id=wanted), Phrase(key))
     if settings.model in (AUTO, COMPACT):
-        # Not asked from compact.py: that imports torch.
-        weights = Path(__file__).parent / "models" / "built_in" / "model.safetensors"
+        weights = BUILT_IN_DIRECTORY / BUILT_IN_WEIGHTS_NAME
         if weights.is_file():
             size = f"{weights.stat().st_size / 1e6:.1f} MB"
             yield Finding("compact", OK, size)

@@ -1,7 +1,7 @@
 """Every failure a user can meet: its code, its HTTP status, and the facts for its text.
 
-The words live in `texts.py`, in both languages; here is only what happened. One handler each in
-the API, the page and the command line maps these; nothing else does.
+The sentences stand in `texts/`, one catalogue per language; here is only what happened. One handler
+each in the API, the page and the command line maps these; nothing else does.
 
     EmotionError (500)
         InputError (400)
@@ -24,11 +24,15 @@ the API, the page and the command line maps these; nothing else does.
 
 from __future__ import annotations
 
+import logging
+import secrets
 from functools import partial
 from pathlib import PurePath
 from typing import Any, ClassVar
 
 from emotion2vec_ui import texts
+
+log = logging.getLogger(__name__)
 
 
 class EmotionError(Exception):
@@ -261,3 +265,17 @@ class ResultNotFound(EmotionError):
 
     code = "not_found"
     status = 404
+
+
+def as_known(error: Exception, where: str) -> EmotionError:
+    """The error itself if it was foreseen; for any other, one with an id that is also in the log.
+
+    Args:
+        error: what was raised.
+        where: it happened, for the log: a route or the name of a page.
+    """
+    if isinstance(error, EmotionError):
+        return error
+    error_id = secrets.token_hex(4)
+    log.error("internal error %s on %s", error_id, where, exc_info=error)
+    return EmotionError(error_id=error_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex, read in pieces."""
+    """Returns the SHA-256 of a file, 64 hexadecimal digits; reads 8 MiB at a time."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(8 << 20):

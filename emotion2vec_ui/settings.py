@@ -21,10 +21,8 @@ ROOT_DIR = Path(__file__).resolve().parent.parent
 """The folder that holds app.py."""
 
 PLUS_LARGE = "iic/emotion2vec_plus_large"
-HUB_MODELS = (PLUS_LARGE, "iic/emotion2vec_plus_base", "iic/emotion2vec_plus_seed")
 COMPACT = "compact"
 AUTO = "auto"
-
 
 TORCH_ENVIRONMENT = {
     # OpenMP's threads else spin at every barrier, and on a machine with other work each wait there

@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from emotion2vec_ui.audio import damage
 from emotion2vec_ui.audio.load import Clip, load
 from emotion2vec_ui.frames import FRAMES_PER_S
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models.engine import Prediction
+from emotion2vec_ui.models.files import BUILT_IN
 from emotion2vec_ui.models.loader import Loaded
-from emotion2vec_ui.pipeline.describe import describe
+from emotion2vec_ui.pipeline import robustness as pipeline_robustness
+from emotion2vec_ui.pipeline.describe import describe, model_facts
 from emotion2vec_ui.records import store
-from emotion2vec_ui.records.report import BUILT_IN, Report, Timing
+from emotion2vec_ui.records.report import Report, Timing
+from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.sentences import in_words
 
 EXAMPLE = Path(__file__).parents[1] / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"
@@ -59,7 +63,6 @@ def report(
     if embedding_shape is not None and len(embedding_shape) == 2:
         features = np.zeros(embedding_shape, np.float32)
     prediction = Prediction(
-        labels=EMOTIONS,
         logits=np.log(np.array(list(scores.values()))),
         embedding=np.full((embedding_shape or (512,))[-1], 0.1, np.float32),
         n_frames=250,
@@ -78,9 +81,7 @@ def report(
 
 def _loaded(model: str) -> Loaded:
     return Loaded(
-        backbone=None,
-        labels=EMOTIONS,
-        label_names=EMOTIONS,
+        backbone=None,  # type: ignore[arg-type]
         id=model,
         origin=BUILT_IN if model == "compact" else "cache",
         weights_sha256="0" * 64,
@@ -91,7 +92,6 @@ def _loaded(model: str) -> Loaded:
         load_s=0.0,
         parameters=0,
         dim=512,
-        is_compact=model == "compact",
         embedding_norm=None,
     )
 
@@ -139,3 +139,26 @@ def frames(seconds: float = 4.0) -> np.ndarray:
     scores[: n // 2, EMOTIONS.index("happy")] = 0.84
     scores[n // 2 :, EMOTIONS.index("sad")] = 0.84
     return scores
+
+
+def robustness(flips: tuple[str, ...] = (), *, model: str = "compact") -> RobustnessTest:
+    """A robustness test: happy leads, and sad under the conditions with the codes in `flips`."""
+
+    def predict(clips: list[np.ndarray]) -> np.ndarray:
+        leaders = ["sad" if one.code in flips else "happy" for one in damage.conditions()]
+        rows = [
+            list(scores_for(leader, 0.9 - 0.01 * i).values()) for i, leader in enumerate(leaders)
+        ]
+        return np.array(rows)
+
+    found = pipeline_robustness.run(heard().samples[:8000], predict)
+    return RobustnessTest(
+        source=heard().source,
+        model=model_facts(_loaded(model)),
+        used_s=0.5,
+        outcomes=found.outcomes,
+        flip_snr_db=found.flip_snr_db,
+        flipped_codes=found.flipped_codes,
+        neutral_rise=found.neutral_rise,
+        seed=found.seed,
+    )

@@ -118,25 +118,59 @@ def test_help_is_quick_and_needs_no_torch(arguments):
     assert done.stdout.strip() == "set()"
 
 
-def test_run_sh_takes_spaces_and_another_folder(tmp_path):
-    # The set-up itself is what runs this test; here: a copy in a path with spaces finds itself.
-    home = tmp_path / "a folder"
-    home.mkdir()
-    for name in ("run.sh", "requirements.txt", "app.py", "emotion2vec_ui"):
-        (home / name).symlink_to(ROOT / name)
-    (home / ".venv" / "bin").mkdir(parents=True)
-    (home / ".venv" / "bin" / "python").symlink_to(sys.executable)
-    requirements = (ROOT / "requirements.txt").read_text()
-    stamp = subprocess.run(
-        ["cksum"], input=requirements, capture_output=True, text=True, check=True
-    ).stdout.strip()
-    (home / ".venv" / ".installed").write_text(stamp)
-    done = subprocess.run(
-        ["bash", str(home / "run.sh"), "--version"],
+def run_sh(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(home / "run.sh"), *arguments],
         capture_output=True,
         text=True,
         cwd="/",
         env=clean_environment() | {"PATH": os.environ["PATH"]},
     )
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    """The program in a path with spaces, set up already: the set-up is what runs these tests."""
+    home = tmp_path / "a folder"
+    home.mkdir()
+    requirements = ("requirements.txt", "requirements-test.txt")
+    for name in ("run.sh", *requirements, "app.py", "emotion2vec_ui", "pyproject.toml"):
+        (home / name).symlink_to(ROOT / name)
+    (home / ".venv" / "bin").mkdir(parents=True)
+    (home / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    for stamp, names in ((".installed", requirements[:1]), (".installed-test", requirements)):
+        text = "".join((ROOT / name).read_text() for name in names)
+        done = subprocess.run(["cksum"], input=text, capture_output=True, text=True, check=True)
+        (home / ".venv" / stamp).write_text(done.stdout.strip())
+    return home
+
+
+def test_run_sh_takes_spaces_and_another_folder(home):
+    done = run_sh(home, "--version")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().count(".") == 2
+
+
+@pytest.mark.parametrize("fails", ["", "ruff", "mypy", "lint-imports"])
+def test_run_sh_check_runs_every_check_and_then_the_tests(home, fails):
+    # The tools themselves take minutes: programs stand here that say how they were called.
+    for tool in ("ruff", "mypy", "lint-imports"):
+        path = home / ".venv" / "bin" / tool
+        path.write_text(f"#!/bin/sh\necho {tool} $*\nexit {int(tool == fails)}\n")
+        path.chmod(0o755)
+    done = run_sh(home, "check", "--version")
+    calls = ["ruff check .", "ruff format --check .", "mypy", "lint-imports"]
+    if fails:
+        assert done.returncode == 1
+        assert done.stdout.split("\n")[-2].split()[0] == fails
+    else:
+        assert done.returncode == 0, done.stderr
+        *called, tests = done.stdout.strip().splitlines()
+        assert [line.strip() for line in called] == calls and tests.startswith("pytest ")
+
+
+@pytest.mark.parametrize("file", ["run.sh", ".ci/run", ".pre-commit-config.yaml"])
+def test_every_place_that_checks_runs_the_same_checks(file):
+    text = (ROOT / file).read_text().replace('"', "")
+    checks = ("ruff check", "ruff format", "mypy", "lint-imports")
+    assert [check for check in checks if f"venv/bin/{check}" not in text] == []

@@ -22,12 +22,33 @@ from tests import tiny
 
 @pytest.fixture(autouse=True)
 def private_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caches and models/ of this machine do not matter here, nor its GPUs."""
+    """The caches, models/ and GPUs of this machine do not matter here."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in ("MODELSCOPE_CACHE", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Settings, "models_dir", property(lambda self: tmp_path / "models"))
-    monkeypatch.setattr(doctor, "_nvidia_smi", list)
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+def write_nvidia_smi(tmp_path: Path, *lines: str) -> None:
+    """An `nvidia-smi` that prints these lines, in the one folder of PATH."""
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+    program.chmod(0o755)
+
+
+def write_package(
+    folder: Path, name: str, version: str, library: str = "", content: str = ""
+) -> None:
+    """An installed package: its metadata and one native library."""
+    metadata = folder / f"{name}-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (folder / name / "lib").mkdir(parents=True)
+    (folder / name / "__init__.py").touch()
+    if library:
+        (folder / name / "lib" / library).write_text(content)
 
 
 def settings(tmp_path: Path, **values: Any) -> Settings:
@@ -169,59 +190,78 @@ def test_disk(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "device", "verdict"),
+    ("gpu", "device", "library", "verdict", "words"),
     [
-        ([], "auto", "ok"),
-        ([], "cuda", "fail"),
-        ([("Small", 4_300.0, 4_000.0)], "auto", "warn"),
-        ([("Medium", 8_590.0, 8_000.0)], "auto", "ok"),
-        ([("Large", 24_700.0, 20_000.0)], "auto", "ok"),
+        (None, "auto", "libc10_cuda.so", "ok", "no NVIDIA GPU"),
+        (None, "cuda", "libc10_cuda.so", "fail", "GPU driver"),
+        ("Small, 4096, 4000", "auto", "libc10_cuda.so", "warn", "--low-vram"),
+        ("Medium, 8192, 8000", "auto", "libc10_cuda.so", "ok", "11 GB"),
+        ("Large, 24576, 20000", "auto", "libc10_cuda.so", "ok", "Large, 25770 MB"),
+        ("Large, 24576, 20000", "auto", "libc10.so", "warn", "pytorch.org"),
+        ("Large, 24576, 20000", "cuda", "libc10.so", "fail", "pytorch.org"),
+        ("Large, 24576, 20000", "cpu", "libc10.so", "ok", "Large"),
+        # A comma in the name, a GPU without figures, and words instead of a table.
+        ("NVIDIA X, 1, 11264, 10000", "auto", "libc10_cuda.so", "ok", "X, 1, 11811 MB of.* 10486"),
+        ("broken, [N/A], 1", "auto", "libc10_cuda.so", "ok", "no NVIDIA GPU"),
+        ("NVIDIA-SMI has failed", "auto", "libc10_cuda.so", "ok", "no NVIDIA GPU"),
     ],
 )
 def test_gpu(
-    gpus: Any, device: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: str | None,
+    device: str,
+    library: str,
+    verdict: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doctor, "_nvidia_smi", lambda: gpus)
-    monkeypatch.setattr(doctor, "_has_cuda_libraries", lambda: True)
-    assert find("gpu", settings(tmp_path, device=device)).verdict == verdict
+    if gpu is not None:
+        write_nvidia_smi(tmp_path, gpu)
+    write_package(tmp_path / "packages", "torch", "2.11.0", library)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    finding = find("gpu", settings(tmp_path, device=device))
+    assert finding.verdict == verdict
+    assert re.search(words, doctor.render([finding]))
 
 
-def test_gpu_beside_a_cpu_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_nvidia_smi", lambda: [("Large", 24_700.0, 20_000.0)])
-    monkeypatch.setattr(doctor, "_has_cuda_libraries", lambda: False)
-    finding = find("gpu", settings(tmp_path))
-    assert finding.verdict == "warn" and "pytorch.org" in doctor.render([finding])
-
-
-def test_nvidia_smi_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'NVIDIA X, 1, 11264, 10000'\necho 'broken, [N/A], 1'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    ((name, total_mb, free_mb),) = doctor._nvidia_smi()
-    assert (name, round(total_mb), round(free_mb)) == ("NVIDIA X, 1", 11811, 10486)
-    program.write_text("#!/bin/sh\nsleep 60\n")
+def test_a_slow_nvidia_smi_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nvidia_smi(tmp_path)
+    with (tmp_path / "bin" / "nvidia-smi").open("a") as program:
+        program.write("exec /bin/sleep 60\n")
     monkeypatch.setattr(doctor, "NVIDIA_SMI_TIMEOUT_S", 0.2)
     start = time.monotonic()
-    assert doctor._nvidia_smi() == []
+    assert "no NVIDIA GPU" in doctor.render([find("gpu", settings(tmp_path))])
     assert time.monotonic() - start < 10
 
 
-def test_torchaudio_linked_against_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = {name: tmp_path / name for name in ("torch", "torchaudio")}
-    for folder in folders.values():
-        (folder / "lib").mkdir(parents=True)
-    (folders["torchaudio"] / "lib" / "_torchaudio.abi3.so").write_bytes(b"ELF libc10_cuda.so x")
-    monkeypatch.setattr(doctor, "_package_folder", folders.get)
-    monkeypatch.setattr(doctor, "_version", lambda name: "2.11.0")
-    mismatched = find("torchaudio", settings(tmp_path))
-    assert mismatched.verdict == "warn" and "built for CUDA" in doctor.render([mismatched])
-    (folders["torch"] / "lib" / "libc10_cuda.so").touch()
-    assert find("torchaudio", settings(tmp_path)).verdict == "ok"
+@pytest.mark.parametrize(
+    ("torch_library", "verdict"), [("libc10.so", "warn"), ("libc10_cuda.so", "ok")]
+)
+def test_torchaudio_linked_against_cuda(
+    torch_library: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "packages"
+    write_package(packages, "torch", "2.11.0", torch_library)
+    native = "ELF libc10_cuda.so x"
+    write_package(packages, "torchaudio", "2.11.0", "_torchaudio.abi3.so", native)
+    monkeypatch.syspath_prepend(packages)
+    finding = find("torchaudio", settings(tmp_path))
+    assert finding.verdict == verdict
+    assert ("built for CUDA" in doctor.render([finding])) == (verdict == "warn")
 
 
-def test_requirements_that_do_not_fit(tmp_path: Path) -> None:
+def test_requirements_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_package(tmp_path / "packages", "numpy", "0.9")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    finding = find("requirements", settings(tmp_path))
+    assert finding.verdict == "warn"
+    assert re.fullmatch(r"numpy 0\.9, \S+", str(finding.value))
+    assert "pip install -r requirements.txt" in doctor.render([finding])
+
+
+def test_requirements_are_read_as_pip_does(tmp_path: Path) -> None:
     import numpy
 
     listed = tmp_path / "requirements.txt"
@@ -229,8 +269,8 @@ def test_requirements_that_do_not_fit(tmp_path: Path) -> None:
         "# why each is here\n--extra-index-url https://example.org\nnumpy<1  # arrays\n"
         "not-installed-anywhere>=5\nsoundfile\nav<1; python_version < '3'\n"
     )
-    assert list(doctor._unfit_requirements(listed)) == [f"numpy {numpy.__version__}, <1"]
-    assert list(doctor._unfit_requirements(tmp_path / "none.txt")) == []
+    assert list(doctor._unmet_requirements(listed)) == [f"numpy {numpy.__version__}, <1"]
+    assert list(doctor._unmet_requirements(tmp_path / "none.txt")) == []
 
 
 def test_a_port_held_by_this_program_is_no_fault(server):

@@ -86,3 +86,20 @@ def test_every_catalogue_says_the_same_facts(lang):
 )
 def test_the_language_is_negotiated(header, language):
     assert texts.negotiate(header) == language
+
+
+def test_a_foreseen_error_stays_itself_and_any_other_has_an_id_in_the_log(caplog):
+    foreseen = errors.QueueFull(waiting=1, limit=1, retry_after_s=5)
+    assert errors.as_known(foreseen, "the page") is foreseen
+    assert caplog.text == ""
+    unforeseen = errors.as_known(ZeroDivisionError("secret"), "the page")
+    assert unforeseen.code == "internal" and "secret" not in str(unforeseen)
+    assert unforeseen.facts["error_id"] in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+def test_a_tuple_of_phrases_is_joined_as_the_language_joins():
+    names = tuple(texts.Phrase(f"emotion.{one}") for one in ("sad", "angry", "happy"))
+    key = "robustness.codecs_flip"
+    assert "Sad, Angry and Happy" in texts.text(key, "en", names=names)
+    assert "悲伤、愤怒和快乐" in texts.text(key, "zh", names=names)
+    assert "with Sad." in texts.text(key, "en", names=names[:1])

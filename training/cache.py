@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emotion2vec_ui.models.compact import FRAME_HOP, N_FFT, N_MELS, SAMPLE_RATE_HZ, Compact
+from emotion2vec_ui.frames import SAMPLE_RATE_HZ, frame_count
+from emotion2vec_ui.models.compact import N_MELS, Compact
 
 from . import data, nonspeech
 
@@ -185,5 +186,5 @@ def _encode(
             shift = int(rng.integers(0, MAX_SHIFT_FRAMES))
     with torch.autocast(device.type, torch.bfloat16):
         hidden = model.encode(mel, n_samples, layers=layers, first=shift)
-    kept = ((n_samples - N_FFT) // FRAME_HOP + 1).tolist()
+    kept = frame_count(n_samples).tolist()
     return [h[:k].to(torch.float16).cpu().numpy() for h, k in zip(hidden, kept, strict=True)]

@@ -12,8 +12,8 @@ import soundfile
 import soxr
 from scipy import signal
 
+from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models.compact import SAMPLE_RATE_HZ
 
 from . import nonspeech
 

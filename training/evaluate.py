@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models import compact
+from emotion2vec_ui.models import compact, files
 
 from . import data, metrics
 
@@ -31,7 +31,9 @@ def main() -> None:
     """Print one JSON object of figures, by corpus."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
-    parser.add_argument("--model", type=Path, default=compact.DIRECTORY, help="folder of weights")
+    parser.add_argument(
+        "--model", type=Path, default=files.BUILT_IN_DIRECTORY, help="folder of weights"
+    )
     parser.add_argument("--out", type=Path, help="also keep logits and labels here (.npz)")
     args = parser.parse_args()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import signal
 
-from emotion2vec_ui.models.compact import SAMPLE_RATE_HZ
+from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 
 Rng = np.random.Generator
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models import compact
+from emotion2vec_ui.models import compact, files
 from emotion2vec_ui.models.compact import Compact, Config
 
 from . import baseline, cache, data, encoder, metrics
@@ -50,7 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with manifest.csv")
     parser.add_argument("--work", type=Path, default=Path("outputs/training"), help="scratch")
-    parser.add_argument("--out", type=Path, default=compact.DIRECTORY, help="where the model goes")
+    parser.add_argument(
+        "--out", type=Path, default=files.BUILT_IN_DIRECTORY, help="where the model goes"
+    )
     parser.add_argument("--final-only", action="store_true", help="skip cross-validation")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -269,7 +271,7 @@ def export(
         model.config, VERSION, licence=LICENCE, credits=json.dumps(CREDITS), card=json.dumps(card)
     )
     out.mkdir(parents=True, exist_ok=True)
-    path = out / compact.WEIGHTS_NAME
+    path = out / files.BUILT_IN_WEIGHTS_NAME
     temporary = path.with_suffix(".tmp")
     save_file(compact.quantise(model.state_dict()), temporary, metadata)
     size = temporary.stat().st_size
@@ -277,9 +279,9 @@ def export(
         raise ValueError(f"{temporary} has {size} bytes, more than {MAX_BYTES}")
     temporary.chmod(0o644)  # safetensors writes for the owner only
     os.replace(temporary, path)
-    temporary = out / (compact.CARD_NAME + ".tmp")
+    temporary = out / (files.BUILT_IN_CARD_NAME + ".tmp")
     temporary.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, out / compact.CARD_NAME)
+    os.replace(temporary, out / files.BUILT_IN_CARD_NAME)
     print(f"{path}: {size / 1e6:.2f} MB")
 
 

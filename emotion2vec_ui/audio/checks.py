@@ -1,10 +1,10 @@
-"""How good a recording is: clipping, spectrum, noise, silence, each with figure and verdict.
+"""Judges a recording: clipping, spectrum, noise, speech, each with figure, threshold and verdict.
 
-Two steps, because preprocessing hides faults: `SourceMeter` sees the decoded file as it is, block
-by block, and `assess` sees the 16 kHz mono samples that the model hears.
-No model of emotions, no language, no page; every conclusion is a code.
+The figures come from two places, because preprocessing hides faults: `audio.source` measures the
+decoded file, `audio.speech` and `audio.levels` the 16 kHz mono samples that the model gets.
+Every conclusion is a code; the words for the codes are in `texts`.
 
-Check codes, with the unit of their figure, and the warning codes they may raise:
+Check codes, with the unit of their figure, and the warning codes they may give:
 
 ==================  ========  ======================================================================
 check               unit      warnings
@@ -38,15 +38,16 @@ Remedies: ``lower_gain``, ``undo_gain_at_source``, ``use_original_recording``, `
 ``remove_dc``, ``fix_channel_polarity``, ``split_channels``, ``use_lossless``; empty when there is
 nothing to do.
 
-What is left out: several speakers in one channel and overlapping speech. Telling them needs a
-speaker model; pitch and level cannot do it honestly on emotional speech. Two *channels* that hold
-different sounds are told (``channels_differ``), since mixing them to mono makes speakers overlap.
+Not checked: several speakers in one channel and overlapping speech. That needs a speaker model;
+pitch and level are not reliable for it on emotional speech. Two *channels* with different content
+are reported (``channels_differ``), since mixing them to mono makes speakers overlap.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,6 @@ from scipy import ndimage
 from emotion2vec_ui.audio.decibels import db
 from emotion2vec_ui.audio.levels import (
     SMOOTH_FRAMES,
-    SNR_CEILING_DB,
     Levels,
     Picture,
     frame_powers,
@@ -74,23 +74,22 @@ SNR_UNSTABLE_DB = 10.0
 # The article: keep 0.3 s at both ends. Speech is found two windows (64 ms) early at most.
 MARGIN_S = 0.3
 MARGIN_MEASURED_S = 0.236
+# An SNR over this says more about the codec's silence than about the room.
+SNR_CEILING_DB = 60.0
 # The article: best 3-8 s, advised 1-30 s.
 DURATION_BEST_S = (3.0, 8.0)
 DURATION_ADVISED_S = (1.0, 30.0)
 # Chosen, not calibrated: one clipped sample in a thousand is a few clipped peaks per second.
 CLIPPED_WARN = 0.001
 CLIPPED_FAIL = 0.01
-# The model hears up to 8 kHz; resamplers and codecs take the last kHz without harm.
+# The model gets content up to 8 kHz; resamplers and codecs remove the last kHz without harm.
 BANDWIDTH_FULL_HZ = 7000.0
-# A fall of this much, from the mean of the 500 Hz below to everything 300 Hz above, is an edge.
-# Chosen between natural speech and the steep filters of codecs and resamplers.
-EDGE_DROP_DB = 20.0
 # Narrow-band telephony passes 300-3400 Hz (ITU-T G.712) and ends below 4 kHz (8 kHz sampling).
 BANDWIDTH_TELEPHONE_HZ = 4200.0
 BANDWIDTH_FAIL_HZ = 2500.0
 # Set on 300 recordings of three corpora (EMO-DB, RAVDESS, nEMO). The low band is under -33 dB in
-# 98 % of them once everything under 300 Hz is cut; as they are, in no man's voice, but in a tenth
-# of the women's of RAVDESS, who shout above 300 Hz. So it is a hint only.
+# 98 % of them once everything under 300 Hz is cut. Uncut, it is so for no male speaker, but in a
+# tenth of the recordings of RAVDESS's female speakers, who shout above 300 Hz: a hint only.
 # The upper band is never under -26 dB.
 LOW_BAND_WEAK_DB = -33.0
 PRESENCE_BAND_WEAK_DB = -35.0
@@ -104,7 +103,7 @@ LEVEL_LOW_DBFS = -45.0
 SPEECH_SHORT_S = 0.5
 SPEECH_SHARE_LOW = 0.3
 DC_OFFSET_WARN = 0.02
-# The first or last 20 ms are speech when they come this near to the active level and stand clear of
+# The first or last 20 ms are speech when they are this close to the speech level and this far above
 # the noise.
 EDGE_S = 0.02
 EDGE_NEAR_SPEECH_DB = -20.0
@@ -115,8 +114,8 @@ CHANNELS_OPPOSED_CORR = -0.5
 CHANNELS_DIFFER_CORR = 0.3
 CHANNEL_SILENT_DB = 25.0
 
-# Verdicts of these never lower the verdict on the whole: hints for next time, or things that the
-# model does not hear (it normalises each clip, which removes level and offset).
+# These never lower the verdict on the whole: hints for the next recording, or properties without
+# effect on the model (it normalises each clip, which removes level and offset).
 ADVISORY = frozenset(
     {"low_band", "leading_silence", "trailing_silence", "level", "dc_offset", "codec", "resampling"}
 )
@@ -125,48 +124,58 @@ LOSSY_CODECS = ("mp3", "mp2", "aac", "opus", "vorbis", "wma", "ac3")
 TELEPHONE_CODECS = ("ulaw", "mulaw", "alaw", "amr", "gsm", "g72", "g711", "speex", "evrc", "qcelp")
 
 
+CheckVerdict = Literal["ok", "warn", "fail", "unknown"]
+QualityVerdict = Literal["good", "fair", "poor"]
+Bound = Literal["at_least", "at_most", "none"]
+Unit = Literal["fraction", "dbfs", "db", "hz", "s", "corr", ""]
+
+
 @dataclass(frozen=True)
 class Check:
-    """One property of the recording.
+    """One property of the recording."""
 
-    Attributes:
-        code: Which property; see the module's table.
-        value: The figure, None where it cannot be told.
-        unit: `fraction`, `dbfs`, `db`, `hz`, `s`, `corr` or empty.
-        threshold: What the figure is held against, None where there is none.
-        verdict: `ok`, `warn`, `fail` or `unknown`.
-        remedy: A code for what to do; empty when there is nothing. An `ok` may carry a tip.
-        warning: A code for what is wrong; empty when `ok` or `unknown`.
-    """
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     code: str
+    """Which property, such as `clipping`, `snr` or `duration`."""
     value: float | None
-    unit: str
+    """The figure, in `unit`; null where it cannot be told."""
+    unit: Unit
+    """Unit of `value` and `threshold`: `fraction` is a share from 0 to 1, `corr` a correlation
+    from -1 to 1, `dbfs` dB relative to full scale; empty where there is no figure."""
     threshold: float | None
-    verdict: str
+    """What `value` is compared with; null where there is nothing to compare. For the silence before
+    and after speech 0.3 s is asked for and 0.236 s is enough: speech is found up to 64 ms early."""
+    bound: Bound
+    """`at_least`: good from `threshold` up; `at_most`: good up to `threshold`; `none`: there is no
+    threshold."""
+    verdict: CheckVerdict
+    """`ok`, `warn`, `fail`, or `unknown` where it cannot be told."""
     remedy: str = ""
+    """Code of what to do; empty when there is nothing to do. With `ok` it is a tip."""
     warning: str = ""
+    """Code of what is wrong; empty with `ok` and `unknown`."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """The report on one recording.
+    """All checks of one recording and what they were made from."""
 
-    Attributes:
-        verdict: `good`, `fair` (something warns) or `poor` (something fails); hints do not count.
-        checks: In the order of the module's table.
-        warnings: Codes, in the order of the checks.
-        speech: (start_s, end_s) of each stretch of speech, in order, not overlapping.
-        picture: For plots.
-        source: The figures of the file.
-    """
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
-    verdict: str
+    verdict: QualityVerdict
+    """`good`, `fair` (a check warns) or `poor` (a check fails); checks that are hints only do not
+    count."""
     checks: tuple[Check, ...]
+    """The checks, always in the same order; `channels` only with two channels or more."""
     warnings: tuple[str, ...]
+    """Codes of what is wrong, in the order of the checks."""
     speech: tuple[tuple[float, float], ...]
+    """(start, end) in s of each stretch of speech, in order, not overlapping."""
     picture: Picture
+    """Envelope and spectrum of the 16 kHz samples, for drawing."""
     source: SourceFigures
+    """Figures of the decoded file."""
 
 
 def assess(
@@ -177,13 +186,13 @@ def assess(
     source_rate_hz: int,
     duration_s: float,
 ) -> Quality:
-    """Report on a recording.
+    """Returns all checks of a recording.
 
-    Never raises on odd audio (silence, constants, 25 ms): what cannot be told is `unknown`.
+    Never raises on unusual audio (silence, constants, 25 ms): what cannot be told is `unknown`.
 
     Args:
-        samples: float32 (n,), mono, 16 kHz: what the model hears.
-        source: What `SourceMeter` found in the file.
+        samples: float32 (n,), mono, 16 kHz: the model's input.
+        source: What `SourceMeter` measured in the file.
         codec: Name of the codec as the decoder gives it (`mp3`, `pcm_mulaw`, `ULAW`), or empty.
         source_rate_hz: Sample rate of the file.
         duration_s: Duration of the file.
@@ -194,23 +203,23 @@ def assess(
     frames = frame_powers(x)
     probability = speech_probability(x)
     speech = speech_segments(probability, len(x) / SAMPLE_RATE_HZ)
-    heard = measure_levels(x, frames, probability, speech)
+    levels = measure_levels(x, frames, probability, speech)
 
     # Letters and digits only: decoders write the same codec as pcm_mulaw, ULAW and mu-law.
     codec_name = re.sub(r"[^a-z0-9]", "", codec.lower())
     checks = (
         *_clipping_checks(source),
         _bandwidth_check(source, codec_name, source_rate_hz),
-        *_band_checks(heard),
-        *_level_checks(heard),
-        *_speech_checks(heard),
+        *_band_checks(levels),
+        *_level_checks(levels),
+        *_speech_checks(levels),
         _duration_check(duration_s),
-        _held("dc_offset", source.dc_offset, "fraction", DC_OFFSET_WARN, "remove_dc", "dc_offset",
-              over=True),
+        _compare("dc_offset", source.dc_offset, "fraction", "at_most", DC_OFFSET_WARN, "remove_dc",
+                 "dc_offset"),
         *_channel_checks(source),
         _codec_check(codec_name),
-        _held("resampling", float(source_rate_hz), "hz", float(SAMPLE_RATE_HZ), "use_wider_band",
-              "resampled_up"),
+        _compare("resampling", float(source_rate_hz), "hz", "at_least", float(SAMPLE_RATE_HZ),
+                 "use_wider_band", "resampled_up"),
     )  # fmt: skip
     counted = {c.verdict for c in checks if c.code not in ADVISORY}
     return Quality(
@@ -223,52 +232,64 @@ def assess(
     )
 
 
-def _held(
+def _compare(
     code: str,
     value: float | None,
-    unit: str,
+    unit: Unit,
+    bound: Literal["at_least", "at_most"],
     limit: float,
     remedy: str,
     warning: str,
     *,
-    fail_at: float | None = None,
+    fail_limit: float | None = None,
     fail_warning: str = "",
-    over: bool = False,
-    shown: float | None = None,
+    shown_limit: float | None = None,
 ) -> Check:
-    """A figure held against a limit: under it is bad, or over it with `over`.
+    """Returns the check of a figure that must be at least or at most a limit.
 
-    `shown` is the threshold to report where measuring allows for less than is asked.
+    Args:
+        code: Of the check.
+        value: The figure; None gives `unknown`.
+        unit: Of the figure.
+        bound: Whether the figure must be at least or at most `limit`.
+        limit: Beyond it the verdict is `warn`.
+        remedy: Code of what to do beyond the limit.
+        warning: Code of what is wrong beyond the limit.
+        fail_limit: Beyond it the verdict is `fail`; None: never.
+        fail_warning: Code of what is wrong beyond `fail_limit`; empty: `warning`.
+        shown_limit: The threshold to report where the limit allows for an error of measurement;
+            None: `limit`.
     """
-    threshold = limit if shown is None else shown
+    threshold = limit if shown_limit is None else shown_limit
     if value is None:
-        return Check(code, None, unit, threshold, "unknown")
+        return Check(code, None, unit, threshold, bound, "unknown")
 
-    def beyond(bound: float | None) -> bool:
-        return bound is not None and (value > bound if over else value < bound)
+    def beyond(end: float | None) -> bool:
+        return end is not None and (value > end if bound == "at_most" else value < end)
 
-    if beyond(fail_at):
-        return Check(code, value, unit, threshold, "fail", remedy, fail_warning or warning)
+    if beyond(fail_limit):
+        return Check(code, value, unit, threshold, bound, "fail", remedy, fail_warning or warning)
     if beyond(limit):
-        return Check(code, value, unit, threshold, "warn", remedy, warning)
-    return Check(code, value, unit, threshold, "ok")
+        return Check(code, value, unit, threshold, bound, "warn", remedy, warning)
+    return Check(code, value, unit, threshold, bound, "ok")
 
 
 def _clipping_checks(source: SourceFigures) -> tuple[Check, Check]:
-    clipping = _held(
-        "clipping", source.clipped_fraction, "fraction", CLIPPED_WARN, "lower_gain", "clipping",
-        fail_at=CLIPPED_FAIL, over=True,
+    clipping = _compare(
+        "clipping", source.clipped_fraction, "fraction", "at_most", CLIPPED_WARN, "lower_gain",
+        "clipping", fail_limit=CLIPPED_FAIL,
     )  # fmt: skip
     level = source.hidden_clipping_dbfs
     if level is None or clipping.verdict == "ok":
-        return clipping, Check("clipping_hidden", level, "dbfs", None, "ok")
+        return clipping, Check("clipping_hidden", level, "dbfs", None, "none", "ok")
     return clipping, Check(
-        "clipping_hidden", level, "dbfs", None, "warn", "undo_gain_at_source", "clipping_hidden"
-    )
+        "clipping_hidden", level, "dbfs", None, "none", "warn", "undo_gain_at_source",
+        "clipping_hidden",
+    )  # fmt: skip
 
 
 def _bandwidth_check(source: SourceFigures, codec_name: str, source_rate_hz: int) -> Check:
-    # Above 8 kHz the model hears nothing, whatever the file holds.
+    # The model gets nothing above 8 kHz, whatever the file contains.
     band_hz = min(source.bandwidth_hz, SAMPLE_RATE_HZ / 2)
     warning, remedy = "bandwidth_narrow", "use_wider_band"
     if band_hz <= BANDWIDTH_TELEPHONE_HZ:
@@ -278,131 +299,132 @@ def _bandwidth_check(source: SourceFigures, codec_name: str, source_rate_hz: int
             warning, remedy = "bandwidth_upsampled", "use_original_recording"
     elif any(c in codec_name for c in LOSSY_CODECS):
         warning, remedy = "bandwidth_lossy", "use_higher_bitrate"
-    return _held("bandwidth", band_hz or None, "hz", BANDWIDTH_FULL_HZ, remedy, warning,
-                 fail_at=BANDWIDTH_FAIL_HZ)  # fmt: skip
+    return _compare("bandwidth", band_hz or None, "hz", "at_least", BANDWIDTH_FULL_HZ, remedy,
+                    warning, fail_limit=BANDWIDTH_FAIL_HZ)  # fmt: skip
 
 
-def _band_checks(heard: Levels) -> tuple[Check, Check, Check]:
-    frames = heard.frames
-    total = float(frames.total[heard.in_speech].mean()) if heard.in_speech.any() else 0.0
+def _band_checks(levels: Levels) -> tuple[Check, Check, Check]:
+    frames, in_speech = levels.frames, levels.in_speech
+    total = float(frames.total[in_speech].mean()) if in_speech.any() else 0.0
 
     def relative_db(band: NDArray[np.float32]) -> float | None:
-        return db(float(band[heard.in_speech].mean()) / total) if total > 0 else None
+        return db(float(band[in_speech].mean()) / total) if total > 0 else None
 
     lost_share: float | None = None
-    if total > 0 and heard.pauses_suffice:
+    if total > 0 and levels.pauses_suffice:
         lost = np.zeros(len(frames.total), dtype=bool)
         for band in (frames.low, frames.presence):
             smooth = ndimage.uniform_filter1d(band, SMOOTH_FRAMES, mode="nearest")
-            # The median: a dropout may also fall into a pause.
-            noise = float(np.median(smooth[heard.pause]))
+            # The median: a dropout may also lie in a pause.
+            noise = float(np.median(smooth[levels.pause]))
             # A mean over five frames this low means that all five are low.
             lost |= ndimage.maximum_filter1d(
                 smooth < noise * 10 ** (-DROPOUT_BELOW_NOISE_DB / 10), SMOOTH_FRAMES
             )
-        lost_share = float(lost[heard.in_speech].mean())
+        lost_share = float(lost[in_speech].mean())
     return (
-        _held("low_band", relative_db(frames.low), "db", LOW_BAND_WEAK_DB, "check_low_cut",
-              "low_band_weak"),
-        _held("presence_band", relative_db(frames.presence), "db", PRESENCE_BAND_WEAK_DB,
-              "uncover_microphone", "presence_band_weak"),
-        _held("dropouts", lost_share, "fraction", DROPOUT_WARN, "check_connection", "dropouts",
-              fail_at=DROPOUT_FAIL, over=True),
+        _compare("low_band", relative_db(frames.low), "db", "at_least", LOW_BAND_WEAK_DB,
+                 "check_low_cut", "low_band_weak"),
+        _compare("presence_band", relative_db(frames.presence), "db", "at_least",
+                 PRESENCE_BAND_WEAK_DB, "uncover_microphone", "presence_band_weak"),
+        _compare("dropouts", lost_share, "fraction", "at_most", DROPOUT_WARN, "check_connection",
+                 "dropouts", fail_limit=DROPOUT_FAIL),
     )  # fmt: skip
 
 
-def _level_checks(heard: Levels) -> tuple[Check, Check]:
+def _level_checks(levels: Levels) -> tuple[Check, Check]:
     snr_db = level_dbfs = None
-    if heard.speech_power is not None:
-        level_dbfs = db(heard.speech_power)
-        if heard.noise is not None:
-            snr_db = min(SNR_CEILING_DB, db(heard.speech_power / heard.noise))
+    if levels.speech_power is not None:
+        level_dbfs = db(levels.speech_power)
+        if levels.noise is not None:
+            snr_db = min(SNR_CEILING_DB, db(levels.speech_power / levels.noise))
     return (
-        _held("snr", snr_db, "db", SNR_TARGET_DB, "quieter_place", "snr_low",
-              fail_at=SNR_UNSTABLE_DB, fail_warning="snr_unstable"),
-        _held("level", level_dbfs, "dbfs", LEVEL_LOW_DBFS, "move_closer", "level_low"),
+        _compare("snr", snr_db, "db", "at_least", SNR_TARGET_DB, "quieter_place", "snr_low",
+                 fail_limit=SNR_UNSTABLE_DB, fail_warning="snr_unstable"),
+        _compare("level", level_dbfs, "dbfs", "at_least", LEVEL_LOW_DBFS, "move_closer",
+                 "level_low"),
     )  # fmt: skip
 
 
-def _speech_checks(heard: Levels) -> tuple[Check, ...]:
-    length_s = len(heard.x) / SAMPLE_RATE_HZ
+def _speech_checks(levels: Levels) -> tuple[Check, ...]:
+    length_s = len(levels.x) / SAMPLE_RATE_HZ
     speech_s = share = leading_s = trailing_s = None
-    if heard.speech:
-        speech_s = float(sum(end - start for start, end in heard.speech))
+    if levels.speech:
+        speech_s = float(sum(end - start for start, end in levels.speech))
         share = speech_s / length_s
-        leading_s = heard.speech[0][0]
-        trailing_s = max(0.0, length_s - heard.speech[-1][1])
-    if heard.vad_known and not heard.speech:
-        present = Check(
-            "speech_present", 0.0, "s", SPEECH_SHORT_S, "fail", "speak", "speech_missing"
-        )
+        leading_s = levels.speech[0][0]
+        trailing_s = max(0.0, length_s - levels.speech[-1][1])
+    if levels.vad_known and not levels.speech:
+        present = Check("speech_present", 0.0, "s", SPEECH_SHORT_S, "at_least", "fail", "speak",
+                        "speech_missing")  # fmt: skip
     else:
-        present = _held(
-            "speech_present", speech_s, "s", SPEECH_SHORT_S, "record_longer", "speech_short"
-        )
+        present = _compare("speech_present", speech_s, "s", "at_least", SPEECH_SHORT_S,
+                           "record_longer", "speech_short")  # fmt: skip
     edge = max(1, round(EDGE_S * SAMPLE_RATE_HZ))
     return (
         present,
-        _held("speech_share", share, "fraction", SPEECH_SHARE_LOW, "trim_silence",
-              "speech_share_low"),
-        _held("leading_silence", leading_s, "s", MARGIN_MEASURED_S, "keep_300_ms",
-              "leading_silence_short", shown=MARGIN_S),
-        _held("trailing_silence", trailing_s, "s", MARGIN_MEASURED_S, "keep_300_ms",
-              "trailing_silence_short", shown=MARGIN_S),
-        _edge_check("onset", heard, heard.x[:edge], leading_s, "start_earlier"),
-        _edge_check("offset", heard, heard.x[-edge:], trailing_s, "stop_later"),
+        _compare("speech_share", share, "fraction", "at_least", SPEECH_SHARE_LOW, "trim_silence",
+                 "speech_share_low"),
+        _compare("leading_silence", leading_s, "s", "at_least", MARGIN_MEASURED_S, "keep_300_ms",
+                 "leading_silence_short", shown_limit=MARGIN_S),
+        _compare("trailing_silence", trailing_s, "s", "at_least", MARGIN_MEASURED_S, "keep_300_ms",
+                 "trailing_silence_short", shown_limit=MARGIN_S),
+        _edge_check("onset", levels, levels.x[:edge], leading_s, "start_earlier"),
+        _edge_check("offset", levels, levels.x[-edge:], trailing_s, "stop_later"),
     )  # fmt: skip
 
 
 def _edge_check(
-    code: str, heard: Levels, part: NDArray[np.float32], margin_s: float | None, remedy: str
+    code: str, levels: Levels, part: NDArray[np.float32], margin_s: float | None, remedy: str
 ) -> Check:
-    """Whether the first or last 20 ms are speech already: it was cut into."""
-    if margin_s is None or heard.speech_power is None:
-        return Check(code, None, "db", EDGE_NEAR_SPEECH_DB, "unknown")
+    """Checks whether the first or last 20 ms are speech already, which means that it was cut."""
+    if margin_s is None or levels.speech_power is None:
+        return Check(code, None, "db", EDGE_NEAR_SPEECH_DB, "at_most", "unknown")
     power = float(np.var(part, dtype=np.float64))
-    value = db(power / heard.speech_power)
-    cut = (
-        value > EDGE_NEAR_SPEECH_DB
-        and power > (heard.noise or 0.0) * 10 ** (EDGE_ABOVE_NOISE_DB / 10)
-        # A knock before a pause is no speech; silero takes up to 0.1 s to be sure of speech.
+    value = db(power / levels.speech_power)
+    may_be_speech = (
+        power > (levels.noise or 0.0) * 10 ** (EDGE_ABOVE_NOISE_DB / 10)
+        # A knock before a pause is no speech; silero takes up to 0.1 s to detect speech.
         and margin_s <= EDGE_MARGIN_S
     )
-    if cut:
-        return Check(code, value, "db", EDGE_NEAR_SPEECH_DB, "warn", remedy, f"{code}_cut")
-    return Check(code, value, "db", EDGE_NEAR_SPEECH_DB, "ok")
+    if may_be_speech or value <= EDGE_NEAR_SPEECH_DB:
+        return _compare(code, value, "db", "at_most", EDGE_NEAR_SPEECH_DB, remedy, f"{code}_cut")
+    # Loud, but noise or a knock: the threshold is one for speech.
+    return Check(code, value, "db", None, "none", "ok")
 
 
 def _duration_check(duration_s: float) -> Check:
     shortest, longest = DURATION_ADVISED_S
     if duration_s < shortest:
-        return _held("duration", duration_s, "s", shortest, "record_longer", "duration_short")
+        return _compare("duration", duration_s, "s", "at_least", shortest, "record_longer",
+                        "duration_short")  # fmt: skip
     if duration_s > longest:
-        return _held("duration", duration_s, "s", longest, "split_by_sentence", "duration_long",
-                     over=True)  # fmt: skip
+        return _compare("duration", duration_s, "s", "at_most", longest, "split_by_sentence",
+                        "duration_long")  # fmt: skip
     best = DURATION_BEST_S[0] <= duration_s <= DURATION_BEST_S[1]
-    return Check("duration", duration_s, "s", longest, "ok", "" if best else "aim_for_3_to_8_s")
+    tip = "" if best else "aim_for_3_to_8_s"
+    return Check("duration", duration_s, "s", longest, "at_most", "ok", tip)
 
 
 def _channel_checks(source: SourceFigures) -> tuple[Check, ...]:
-    """Nothing for mono; two channels that cancel or that hold different sounds are told."""
+    """Checks whether two channels cancel each other or differ; empty for mono."""
     if source.channels < 2:
         return ()
     value = source.channel_correlation
     silent = (source.channel_level_difference_db or 0.0) > CHANNEL_SILENT_DB
     if value is None or silent:
-        # One channel is empty: the mix is the other one, only quieter.
-        return (Check("channels", value, "corr", CHANNELS_DIFFER_CORR, "ok"),)
+        # One channel is empty: the mix is the other one, only quieter, whatever the correlation.
+        return (Check("channels", value, "corr", None, "none", "ok"),)
     if value < CHANNELS_OPPOSED_CORR:
-        return (_held("channels", value, "corr", CHANNELS_OPPOSED_CORR, "fix_channel_polarity",
-                      "channels_opposed"),)  # fmt: skip
-    return (_held("channels", value, "corr", CHANNELS_DIFFER_CORR, "split_channels",
-                  "channels_differ"),)  # fmt: skip
+        return (_compare("channels", value, "corr", "at_least", CHANNELS_OPPOSED_CORR,
+                         "fix_channel_polarity", "channels_opposed"),)  # fmt: skip
+    return (_compare("channels", value, "corr", "at_least", CHANNELS_DIFFER_CORR, "split_channels",
+                     "channels_differ"),)  # fmt: skip
 
 
 def _codec_check(codec_name: str) -> Check:
     if any(c in codec_name for c in TELEPHONE_CODECS):
-        return Check("codec", None, "", None, "warn", "use_lossless", "codec_telephone")
+        return Check("codec", None, "", None, "none", "warn", "use_lossless", "codec_telephone")
     lossy = any(c in codec_name for c in LOSSY_CODECS)
-    tip = "use_lossless" if lossy else ""
-    return Check("codec", None, "", None, "ok" if codec_name else "unknown", tip)
+    verdict: CheckVerdict = "ok" if codec_name else "unknown"
+    return Check("codec", None, "", None, "none", verdict, "use_lossless" if lossy else "")

@@ -1,17 +1,15 @@
-"""A clip made worse in a known way: noise at a given SNR, codecs, a narrower band.
+"""Damages a clip in a known way: noise at a given SNR, codecs, a narrower band.
 
-Condition codes (``Condition.code``), with the figure that goes with them (``snr_db``):
-``clean``; ``fan_30`` ... ``fan_0`` (air-conditioner-like noise at that SNR in dB);
-``babble_30`` ... ``babble_0`` (several speakers); ``mp3_128``, ``mp3_64``, ``aac_64``,
-``opus_24`` (kbit/s); ``telephone`` (8 kHz, G.711 mu-law); ``resampled_8k`` (8 kHz and back).
+Condition codes (``Condition.code``): ``clean``; ``fan_30`` ... ``fan_0`` (noise like that of an
+air conditioner, at that SNR in dB); ``babble_30`` ... ``babble_0`` (several speakers); ``mp3_128``,
+``mp3_64``, ``aac_64``, ``opus_24`` (kbit/s); ``telephone`` (8 kHz, G.711 mu-law); ``resampled_8k``
+(8 kHz and back).
 
-Kinds (``Condition.kind``): ``clean``, ``fan``, ``babble``, ``codec``, ``band``.
-
-What the noises are:
+The noises:
 
 - *fan*: Gaussian noise with the spectrum of a ventilator, falling by 6 dB per octave above 150 Hz.
-- *babble*: eight voices made from the clip itself: moved in time, every other one reversed, and
-  resampled by a factor between 0.8 and 1.25, which moves pitch and formants. It has the spectrum
+- *babble*: eight voices made from the clip itself: shifted in time, every other one reversed, and
+  resampled by a factor between 0.8 and 1.25, which shifts pitch and formants. It has the spectrum
   and the modulation of real babble but no other words, and the speaker's own emotion; a clip
   without speech gives no babble but a blurred copy of itself.
 
@@ -22,9 +20,9 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
@@ -32,7 +30,10 @@ from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 FloatArray = NDArray[np.float64]
 Samples = NDArray[np.float32]
 
-# The article: from 30 dB down; under 10 dB neutral rises.
+Noise = Literal["fan", "babble"]
+NOISES: tuple[Noise, ...] = ("fan", "babble")
+# "The article" is the guide of the WebUI that this program rebuilds: it tests from 30 dB down, and
+# under 10 dB the score of neutral rises.
 SNRS_DB = (30.0, 25.0, 20.0, 15.0, 10.0, 5.0, 0.0)
 LOW_SNR_BELOW_DB = 10.0
 # ITU-T P.56 (2011), method B: smoothing time constant, hangover, and the margin between the active
@@ -48,11 +49,17 @@ ALIGN_WITHIN_S = 0.15
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to make a clip worse; `snr_db` is None where no noise is added."""
+    """One way to damage a clip."""
+
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     code: str
-    kind: str
+    """Name of the condition, such as `clean`, `fan_20`, `mp3_64` or `telephone`."""
+    kind: Literal["clean", "fan", "babble", "codec", "band"]
+    """What is done: nothing, noise of a fan or of several speakers added, coded and decoded, or
+    limited to 4 kHz."""
     snr_db: float | None = None
+    """Signal-to-noise ratio in dB, 0 to 30; null where no noise is added."""
 
 
 # (encoder, container, sample rate in Hz, bit/s) of each codec; None: the encoder has no bit rate.
@@ -66,18 +73,16 @@ _CODECS: dict[str, tuple[str, str, int, int | None]] = {
 
 
 def conditions() -> tuple[Condition, ...]:
-    """All conditions, from the clean clip through each noise by falling SNR to the codecs."""
+    """Returns all conditions: the clean clip, each noise by falling SNR, the codecs, the band."""
     noisy = [
-        Condition(f"{kind}_{snr_db:.0f}", kind, snr_db)
-        for kind in ("fan", "babble")
-        for snr_db in SNRS_DB
+        Condition(f"{noise}_{snr_db:.0f}", noise, snr_db) for noise in NOISES for snr_db in SNRS_DB
     ]
     codecs = [Condition(code, "codec") for code in _CODECS]
     return (Condition("clean", "clean"), *noisy, *codecs, Condition("resampled_8k", "band"))
 
 
-def degrade(samples: np.ndarray, condition: Condition, seed: int) -> Samples:
-    """The clip under one condition.
+def damaged(samples: np.ndarray, condition: Condition, seed: int) -> Samples:
+    """Returns the clip under one condition.
 
     Args:
         samples: float32 (n,), mono, 16 kHz, n >= 1.
@@ -85,19 +90,20 @@ def degrade(samples: np.ndarray, condition: Condition, seed: int) -> Samples:
         seed: Of the noise; the same noise is used at every SNR, so that only its level changes.
 
     Returns:
-        float32 (n,), in step with the input to within a sample or two. Not clipped: the model
+        float32 (n,), aligned with the input to within a sample or two. Not clipped: the model
         takes any level.
 
     Raises:
         OSError or ValueError (from PyAV): this build of FFmpeg lacks the encoder.
     """
+    import soxr
+
     x = np.ascontiguousarray(samples, dtype=np.float32)
     if condition.kind == "clean":
         return x.copy()
     if condition.kind == "band":
-        return _fit(
-            soxr.resample(soxr.resample(x, SAMPLE_RATE_HZ, 8000), 8000, SAMPLE_RATE_HZ), len(x)
-        )
+        narrow = soxr.resample(x, SAMPLE_RATE_HZ, 8000)
+        return _fit(soxr.resample(narrow, 8000, SAMPLE_RATE_HZ), len(x))
     if condition.kind == "codec":
         return _through_codec(x, condition.code)
     if condition.snr_db is None:
@@ -115,10 +121,10 @@ def degrade(samples: np.ndarray, condition: Condition, seed: int) -> Samples:
 
 
 def active_level_dbfs(samples: np.ndarray) -> float:
-    """Active speech level after ITU-T P.56, method B: the level while somebody speaks.
+    """Returns the active speech level by ITU-T P.56, method B: the level while somebody speaks.
 
-    The envelope (twice smoothed magnitude) is held against thresholds in steps of 3 dB; the level
-    over the time above each is found, and the one is taken whose threshold lies 15.9 dB below it.
+    The envelope (twice smoothed magnitude) is compared with thresholds in steps of 3 dB. The result
+    is the level over the time above the threshold that lies 15.9 dB below that level.
 
     Args:
         samples: float (n,), mono, 16 kHz, full scale 1.0.
@@ -137,13 +143,13 @@ def active_level_dbfs(samples: np.ndarray) -> float:
     envelope = signal.lfilter([1 - g], [1, -g], envelope)
     hang = int(P56_HANGOVER_S * SAMPLE_RATE_HZ)
     # A sample is active while the envelope was over the threshold within the hangover.
-    held = ndimage.maximum_filter1d(envelope, hang, mode="constant", origin=(hang - 1) // 2)
-    thresholds = held.max() * 2.0 ** np.arange(-30, 0.5, 0.5)
-    active = len(held) - np.searchsorted(np.sort(held), thresholds)
+    recent = ndimage.maximum_filter1d(envelope, hang, mode="constant", origin=(hang - 1) // 2)
+    thresholds = recent.max() * 2.0 ** np.arange(-30, 0.5, 0.5)
+    active = len(recent) - np.searchsorted(np.sort(recent), thresholds)
     level = 10 * np.log10(energy / np.maximum(active, 1))
     distance = level - 20 * np.log10(thresholds)
     # The level is read where the distance first passes the margin as the threshold rises. Later it
-    # may grow again: near the top only a few samples are left to carry the energy.
+    # may grow again: near the top all energy is divided by only a few samples.
     passed = np.flatnonzero(distance <= P56_MARGIN_DB)
     if not len(passed) or not passed[0]:
         # Shorter than the envelope takes to rise: the mean level.
@@ -154,13 +160,16 @@ def active_level_dbfs(samples: np.ndarray) -> float:
 
 
 def _fan(n: int, rng: np.random.Generator) -> FloatArray:
+    """Returns n samples of fan noise; see the module's docstring."""
     white = rng.standard_normal(n)
     hz = np.fft.rfftfreq(n, 1 / SAMPLE_RATE_HZ)
     return np.fft.irfft(np.fft.rfft(white) / np.sqrt(1 + (hz / 150) ** 2), n)
 
 
 def _babble(x: Samples, rng: np.random.Generator) -> FloatArray:
-    """Eight changed copies of the clip; see the module's docstring."""
+    """Returns the sum of eight changed copies of the clip; see the module's docstring."""
+    import soxr
+
     out = np.zeros(len(x))
     # Steps of a quarter tone or so rather than random factors: no two voices may coincide.
     factors = np.geomspace(0.8, 1.25, BABBLE_VOICES)
@@ -178,13 +187,14 @@ def _babble(x: Samples, rng: np.random.Generator) -> FloatArray:
 
 
 def _through_codec(x: Samples, code: str) -> Samples:
-    """Encode and decode in memory, then undo the codec's delay and cut to length."""
+    """Encodes and decodes in memory, then removes the codec's delay and cuts to length."""
     import av
+    import soxr
 
     encoder, container, rate_hz, bits_per_s = _CODECS[code]
     # Half a second of silence after the clip: encoders drop or fade what does not fill a frame.
     padded = np.concatenate([x, np.zeros(SAMPLE_RATE_HZ // 2, dtype=np.float32)])
-    # Integer codecs clip; the clip's own level comes back afterwards.
+    # Integer codecs clip; the gain is undone afterwards.
     gain = min(1.0, 0.89 / max(1e-9, float(np.abs(x).max())))
     source = soxr.resample(padded * np.float32(gain), SAMPLE_RATE_HZ, rate_hz).astype(np.float32)
 
@@ -217,7 +227,7 @@ def _through_codec(x: Samples, code: str) -> Samples:
 
 
 def _delay(x: Samples, y: Samples) -> int:
-    """Samples that `y` lags behind `x`, 0 to `ALIGN_WITHIN_S`, by cross-correlation."""
+    """Returns by how many samples `y` lags behind `x`, 0 to `ALIGN_WITHIN_S`, by correlation."""
     from scipy import signal
 
     reach = int(ALIGN_WITHIN_S * SAMPLE_RATE_HZ)
@@ -227,14 +237,14 @@ def _delay(x: Samples, y: Samples) -> int:
     lags = correlation[n - 1 : n + reach]
     if not len(lags) or lags.max() <= 0:
         return 0
-    # The first peak that is as good as the best: a steady tone fits again after every period.
+    # The first peak that is as high as the highest: a steady tone correlates after every period.
     padded = np.concatenate([[-np.inf], lags, [-np.inf]])
     peak = (padded[1:-1] >= padded[:-2]) & (padded[1:-1] >= padded[2:])
     return int(np.flatnonzero(peak & (lags >= 0.995 * lags.max()))[0])
 
 
 def _fit(y: np.ndarray, n: int) -> Samples:
-    """Cut or fill with zeros to n samples."""
+    """Cuts or fills with zeros to n samples."""
     out = np.zeros(n, dtype=np.float32)
     out[: min(n, len(y))] = y[:n]
     return out

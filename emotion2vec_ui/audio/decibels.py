@@ -10,10 +10,10 @@ TINY = 1e-20
 
 
 def db(power: float) -> float:
-    """A power in dB relative to 1, at least -200."""
+    """Returns a power in dB relative to 1, at least -200."""
     return float(10 * np.log10(max(power, TINY)))
 
 
 def rounded_db(power: NDArray[np.float64]) -> tuple[float, ...]:
-    """Powers in dB relative to 1, to a tenth, at least -200."""
+    """Returns powers in dB relative to 1, to a tenth, at least -200."""
     return tuple((10 * np.log10(np.maximum(power, TINY))).round(1).tolist())

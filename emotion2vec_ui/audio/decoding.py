@@ -1,8 +1,8 @@
-"""Decoding in processes of its own: what a damaged file does to a codec stays there.
+"""Decodes in separate processes, so that a file which crashes a codec fails only its own request.
 
-libsndfile and FFmpeg are C code that reads files from strangers. A crash or a hang in one of them
-ends a worker, which is replaced, and becomes that one request's error. The workers also keep
-decoding and judging off the Python threads that answer HTTP.
+libsndfile and FFmpeg are C code that reads untrusted files. After a crash or a hang the worker is
+replaced, and the request gets an error. Decoding and judging also do not take time from the Python
+threads that answer HTTP.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from emotion2vec_ui.errors import AudioDecodeError, ShuttingDown
 
 WORKERS = 2
 NICENESS = 5
-"""A quarter of a core remains for decoding where the model takes all: slower, and not starved."""
+"""Decoding gets about a quarter of a core while the model uses all of them."""
 
 TASKS_PER_WORKER = 500
-"""A worker is replaced after this many files, so that what a codec leaks is bounded."""
+"""A worker is replaced after this many files, which bounds what a codec's leaks add up to."""
 
 TIMEOUT_BASE_S = 8.0
 TIMEOUT_PER_MB_S = 25.0
-"""Chosen: ten times what an hour of 16 kbit/s Opus (7 MB), the slowest per byte, was seen to take
+"""Chosen: ten times the measured time for an hour of 16 kbit/s Opus (7 MB), the slowest per byte,
 on two cores; a damaged file of a few kB is given up after 8 s."""
 
 TIMEOUT_MAX_S = 600.0
-"""A codec that hangs in the largest upload holds its worker no longer than this."""
+"""A codec that hangs in the largest upload blocks its worker no longer than this."""
 
 STOPPED_RETRY_AFTER_S = 10
-"""What a caller is told to wait whose file was still being decoded when the server had to end."""
+"""`Retry-After` for a file that was still being decoded when the server stopped."""
 
 
 class Decoder:
     """A pool of processes that run `audio.load`.
 
     Args:
-        max_duration_s: longest recording taken.
+        max_duration_s: Longest recording accepted.
     """
 
     def __init__(self, max_duration_s: float) -> None:
@@ -55,15 +55,15 @@ class Decoder:
             max_workers=WORKERS,
             max_tasks=TASKS_PER_WORKER,
             context=multiprocessing.get_context("spawn"),
-            initializer=_step_back,
+            initializer=_lower_priority,
         )
 
     def __call__(self, path: Path, name: str) -> Clip:
-        """`audio.load` of `path` in a worker.
+        """Runs `audio.load` on `path` in a worker and returns its clip.
 
         Raises:
-            AudioDecodeError: also when the worker crashed or took too long.
-            InputError: whatever `audio.load` raised.
+            AudioDecodeError: Also when the worker crashed or took too long.
+            InputError: Whatever `audio.load` raised.
             ShuttingDown: `stop` was called before it was done.
         """
         megabytes = path.stat().st_size / 1e6
@@ -97,21 +97,21 @@ class Decoder:
             self._pool.schedule(_nothing)
 
     def stop(self) -> None:
-        """Ends the workers at once, also in the middle of a file."""
+        """Ends the workers at once, also while they decode; their callers get `ShuttingDown`."""
         with self._lock:
             self._stopped = True
-            # The pool itself leaves some of them unanswered for ever.
+            # The pool's own `stop` leaves some of these futures without a result for ever.
             for future in self._running:
                 future.cancel()
         self._pool.stop()
         self._pool.join()
 
 
-def _step_back() -> None:
-    """Lets the model go first: it is what all wait for, and each of its steps needs every core."""
+def _lower_priority() -> None:
+    """Gives the model's process precedence: all requests wait for it, and it uses every core."""
     if hasattr(os, "nice"):  # not on Windows
         os.nice(NICENESS)
 
 
 def _nothing() -> None:
-    """A task that only needs its worker to be up."""
+    """Does nothing; running it starts a worker."""

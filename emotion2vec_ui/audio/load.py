@@ -1,8 +1,8 @@
-"""A file in, a `Clip` out: decoded within bounds, mono, 16 kHz, finite, long enough.
+"""Reads a file into a `Clip`: decoded within bounds, mono, 16 kHz, finite, long enough.
 
-libsndfile reads first (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), FFmpeg through PyAV what it cannot
-(M4A/AAC, WebM from browsers, the sound of a video). Either streams in blocks, so what is held is
-one block and the 16 kHz result, whatever the file's own rate and channels are.
+libsndfile is tried first (WAV, FLAC, OGG, Opus, MP3, AIFF, ...), then FFmpeg through PyAV (M4A/AAC,
+WebM from browsers, the sound of a video). Both decode in blocks, so the memory is one block and the
+16 kHz result, whatever the file's own rate and channels are.
 
 Channels are averaged with equal weights: FFmpeg's own down-mix to mono differs from that by up to
 3 dB. Resampling is soxr's "very high quality" (its `VHQ` recipe): pass band to 0.91 of the lower
@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 
@@ -40,16 +40,16 @@ BLOCK_FRAMES = 65_536
 """Samples per channel decoded at a time: 1.5 s at 44.1 kHz."""
 
 SAMPLE_RATE_BOUNDS_HZ = (1_000, 768_000)
-"""Rates outside are damaged headers: below is no speech, above is no sound card."""
+"""Rates outside mean a damaged header: below is no speech, above is no sound card."""
 
 MAX_CHANNELS = 64
 
 MAX_SAMPLE = 1e12
-"""Float samples may exceed 1, some programs write 32-bit integers as they are (2e9); beyond this
-only damaged files go, and squares and sums of them would not be finite."""
+"""Float samples may exceed 1; some programs write 32-bit integers as they are (2e9). Only damaged
+files have values beyond this, and squares and sums of them would not be finite."""
 
 MAX_NAME_CHARS = 200
-"""What is kept of an upload's name."""
+"""Characters kept of an upload's name."""
 
 CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,loas,matroska,mov,mp3,mpeg,mpegts,"
@@ -58,51 +58,47 @@ CONTAINERS = (
 """FFmpeg demuxers that may open an upload. Play lists (hls, concat, dash, ...) are not among them:
 they would make the server read other files or addresses named inside the upload."""
 
-
-_MENDED_LENGTH = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
+_CORRECTED_LENGTH = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 
 
 @dataclass(frozen=True)
 class Source:
-    """The file as it came.
+    """The file as it came."""
 
-    Attributes:
-        name: its name without folders; for people, never a path to open.
-        sha256: of its bytes.
-        container, codec: as the decoder names them, such as "WAV" and "PCM_16".
-        sample_rate: in Hz.
-        channels: how many.
-        duration_s: decoded, not what the header claims.
-        bytes: its size.
-    """
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     name: str
+    """File name without folders, for people; never a path to open."""
     sha256: str
+    """SHA-256 of the file's bytes, 64 hexadecimal digits."""
     container: str
+    """Container as the decoder names it, such as `WAV` or `mov,mp4,m4a,3gp,3g2,mj2`."""
     codec: str
+    """Codec as the decoder names it, such as `PCM_16` or `aac`."""
     sample_rate: int
+    """Sample rate in Hz."""
     channels: int
+    """Number of channels, 1 to 64."""
     duration_s: float
+    """Duration in s of what was decoded, whatever the header says."""
     bytes: int
+    """Size of the file in bytes."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording ready for the model.
-
-    Attributes:
-        samples: float32 (n,), 16 kHz mono, finite, n >= 400, nominally in [-1, 1].
-        source: the file it was read from.
-        quality: what is right and wrong with the recording.
-        decode_s: seconds that reading, resampling and judging took.
-        truncated: the header promised more than the file held.
-    """
+    """A recording ready for the model."""
 
     samples: np.ndarray
+    """float32 (n,), 16 kHz mono, finite, n >= 400, nominally in [-1, 1]."""
     source: Source
+    """The file it was read from."""
     quality: Quality
+    """The checks of the recording."""
     decode_s: float
+    """Time in s that reading, resampling and judging took."""
     truncated: bool = False
+    """Whether the header promised more than the file contains."""
 
     @property
     def duration_s(self) -> float:
@@ -117,7 +113,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class _Stream:
-    """A file opened by one decoder. `declared_frames` is the header's claim; None: it has none."""
+    """A file opened by one decoder; `declared_frames` is the header's length, None without one."""
 
     container: str
     codec: str
@@ -128,21 +124,25 @@ class _Stream:
 
 
 class _Refused(Exception):
-    """One decoder's reason why it cannot read the file; carries no path."""
+    """One decoder's reason why it cannot read the file; contains no path."""
 
 
 def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0) -> Clip:
     """Reads a recording.
 
     Args:
-        path: the file.
-        name: what the user calls it; the path's own name when None.
-        max_duration_s: longer ones are refused, as early as that can be known.
+        path: The file.
+        name: The file's name to show; None: the path's own name.
+        max_duration_s: Longer recordings are refused, as soon as their length is known.
 
     Raises:
-        AudioUnreadable: there is no such file, or it may not be read.
-        AudioDecodeError: no decoder reads it; the reasons of each.
-        AudioTooLong, AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent: what they say.
+        AudioUnreadable: There is no such file, or it may not be read.
+        AudioDecodeError: No decoder reads it; the message has each decoder's reason.
+        AudioTooLong: Longer than `max_duration_s`.
+        AudioTooShort: Less than 25 ms.
+        AudioEmpty: No bytes or no samples.
+        AudioNotFinite: Samples that are NaN, infinite or beyond 1e12.
+        AudioSilent: All samples are equal.
     """
     started = time.perf_counter()
     name = shown_name(str(name or path))
@@ -186,9 +186,9 @@ def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0)
 
 
 def shown_name(name: str) -> str:
-    """An upload's name as it is shown and kept: without folders, and only what can be written.
+    """Returns an upload's name to show and keep: no folders, at most `MAX_NAME_CHARS` characters.
 
-    Control characters and lone surrogates, which JSON may bring, become U+FFFD.
+    Control characters and lone surrogates, which JSON may contain, become U+FFFD.
     """
     # Windows browsers may send a whole path.
     name = Path(name.replace("\\", "/")).name[:MAX_NAME_CHARS]
@@ -196,12 +196,12 @@ def shown_name(name: str) -> str:
 
 
 def to_pcm16(samples: np.ndarray) -> np.ndarray:
-    """int16 of float samples; full scale is 32768, what does not fit is clipped."""
+    """Returns float samples as int16; 1.0 is 32768, and what does not fit is clipped."""
     return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def _read(stream: _Stream, max_duration_s: float) -> tuple[np.ndarray, int, Quality]:
-    """All of a stream as 16 kHz mono, the number of its own frames, and its quality."""
+    """Returns a stream as 16 kHz mono, the number of samples per channel read, and its quality."""
     import soxr
 
     rate = stream.sample_rate
@@ -267,11 +267,11 @@ def _open_soundfile(file: BinaryIO) -> _Stream:
         raise _Refused(_reason(error)) from None
     # Formats without a length in their header report the largest number there is.
     declared = sound.frames if 0 <= sound.frames < 2**62 else None
-    # libsndfile mends the length of a cut WAV or AIFF by the file's size and notes what it did.
-    # Zero and 2^31 upwards are the marks of programs that wrote to a pipe, not of a cut.
-    mended = _MENDED_LENGTH.search(sound.extra_info)
-    if declared and mended and int(mended[2]) < int(mended[1]) < 2**31 - 1:
-        declared = declared * int(mended[1]) // max(1, int(mended[2]))
+    # libsndfile corrects the length of a cut WAV or AIFF by the file's size and logs both. Lengths
+    # of zero and from 2^31 up are written by programs that write to a pipe: no cut.
+    corrected = _CORRECTED_LENGTH.search(sound.extra_info)
+    if declared and corrected and int(corrected[2]) < int(corrected[1]) < 2**31 - 1:
+        declared = declared * int(corrected[1]) // max(1, int(corrected[2]))
 
     def blocks() -> Iterator[np.ndarray]:
         with sound:
@@ -317,7 +317,7 @@ def _open_av(file: BinaryIO) -> _Stream:
         raise _Refused(_reason(error)) from None
 
     def blocks() -> Iterator[np.ndarray]:
-        # Changes of rate or layout inside the stream are brought back to what it began with.
+        # Changes of rate or layout inside the stream are converted to those of its beginning.
         converter = av.AudioResampler(format="fltp", layout=context.layout, rate=rate)
         good = 0
         with container:
@@ -331,7 +331,7 @@ def _open_av(file: BinaryIO) -> _Stream:
                 except StopIteration:
                     break
                 except (av.FFmpegError, OSError) as error:
-                    # A damaged packet in a stream that decoded before: keep what was heard.
+                    # A damaged packet after good ones: keep what was decoded.
                     if good:
                         break
                     raise _Refused(_reason(error)) from None
@@ -353,6 +353,6 @@ def _open_av(file: BinaryIO) -> _Stream:
 
 
 def _reason(error: Exception) -> str:
-    """The library's own words without the path or object that it appends to them."""
+    """Returns the library's message without the path or object that it appends."""
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None)
     return str(text or type(error).__name__).strip().rstrip(".")

@@ -1,11 +1,13 @@
-"""Measures the decoded file as it is, block by block: clipping, spectrum, channels.
+"""Measures the decoded file block by block: clipping, offset, spectrum, channels.
 
-Preprocessing hides faults, so this looks at the signal before mixing and resampling.
+It takes the signal before mixing and resampling, which would hide these faults. What the figures
+mean is decided in `audio.checks`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,58 +15,69 @@ from scipy import ndimage
 
 from emotion2vec_ui.audio.decibels import db, rounded_db
 
-# A fall of this much, from the mean of the 500 Hz below to everything 300 Hz above, is an edge.
-# Chosen between natural speech and the steep filters of codecs and resamplers.
 EDGE_DROP_DB = 20.0
+"""A fall of this much, from the mean of the 500 Hz below to everything 300 Hz above, is a band
+limit. Chosen between natural speech and the steep filters of codecs and resamplers."""
 
-PICTURE_BINS = 128
-"""Bands of the mean spectrum that is kept for drawing."""
+PSD_BANDS = 128
+"""Most bands of the mean spectrum in `SourceFigures`."""
 
 
 @dataclass(frozen=True)
 class SourceFigures:
-    """Figures of the decoded file, before any preprocessing.
+    """Figures of the decoded file, before any preprocessing."""
 
-    Attributes:
-        sample_rate_hz: As the file has it.
-        channels: As the file has it.
-        samples: Per channel.
-        peak_dbfs: Largest magnitude of all channels; -inf is given as -200.
-        clipped_fraction: Share of samples (of all channels) that lie on flat tops or beyond full
-            scale; 0 to 1. Lossy coding bends flat tops: of clipping before it at most 40 % is
-            still seen, and often next to nothing after MP3 and AAC.
-        flat_top_runs: Number of places where three or more samples in a row share the top level.
-        hidden_clipping_dbfs: Level of the flat tops when they lie below full scale (gain was
-            lowered after clipping), else None.
-        over_fraction: Share of samples beyond full scale, as decoders of lossy files give them.
-        dc_offset: Largest mean of a channel, as magnitude; full scale is 1.
-        bandwidth_hz: Highest frequency with content: a sharp edge, or half the sample rate.
-        spectral_edge: Whether there is such an edge.
-        channel_correlation: Of the first two channels; None for mono or when one is silent.
-        channel_level_difference_db: Between the loudest and the quietest of them; None for mono.
-        psd_hz: Frequencies of `psd_db`, at most 128.
-        psd_db: Mean power density in dB relative to full scale squared per Hz.
-    """
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     sample_rate_hz: int
+    """Sample rate of the file, in Hz."""
     channels: int
+    """Number of channels in the file."""
     samples: int
+    """Number of samples per channel."""
     peak_dbfs: float
+    """Largest magnitude of all channels, in dB relative to full scale; at least -200."""
     clipped_fraction: float
+    """Share of the samples of all channels that lie on flat tops or beyond full scale, 0 to 1.
+    Lossy coding bends flat tops: of clipping before it at most 40 % is still found, and often next
+    to nothing after MP3 and AAC."""
     flat_top_runs: int
+    """Number of samples that share the top level with the two samples before them."""
     hidden_clipping_dbfs: float | None
+    """Level of the flat tops in dB relative to full scale, where they lie below it because the gain
+    was lowered after clipping; else null."""
     over_fraction: float
+    """Share of the samples beyond full scale, 0 to 1; decoders of lossy files give such samples."""
     dc_offset: float
+    """Largest magnitude of a channel's mean; full scale is 1."""
     bandwidth_hz: float
+    """Highest frequency with content, in Hz: the band limit, or half the sample rate; 0 for
+    silence."""
     spectral_edge: bool
+    """Whether the spectrum ends with a steep edge at `bandwidth_hz`."""
     channel_correlation: float | None
+    """Correlation of the first two channels, -1 to 1; null for mono or when one is silent."""
     channel_level_difference_db: float | None
+    """Level difference of the first two channels in dB, at least 0; null for mono."""
     psd_hz: tuple[float, ...]
+    """Frequencies of `psd_db` in Hz, rising, at most 128."""
     psd_db: tuple[float, ...]
+    """Mean power density per frequency, in dB relative to full scale squared per Hz."""
 
 
 class SourceMeter:
-    """Measures the decoded signal block by block, in memory that does not grow with its length."""
+    """Measures the decoded signal block by block, in memory that does not grow with its length.
+
+    Example:
+        >>> meter = SourceMeter(sample_rate_hz=44_100, channels=2)
+        >>> for block in blocks:  # float32 (n, 2)
+        ...     meter.update(block)
+        >>> figures = meter.finish()
+
+    Args:
+        sample_rate_hz: Sample rate of the file, in Hz.
+        channels: Number of channels, at least 1.
+    """
 
     # Amplitudes are counted in steps of 16-bit PCM up to +-2.0; lossy decoders exceed full scale.
     _STEP = 1 / 32768
@@ -90,7 +103,7 @@ class SourceMeter:
         self._rest: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
     def update(self, block: np.ndarray) -> None:
-        """Take the next block.
+        """Adds the next block.
 
         Args:
             block: float32 (n, channels), full scale is 1.0; values that are not finite count as 0.
@@ -126,8 +139,8 @@ class SourceMeter:
         self._add_spectrum(x[:, 0] if self._channels == 1 else x.mean(axis=1))
 
     def _count_flat(self, channel: int, levels: NDArray[np.int32]) -> None:
-        """Count the samples that share the level of the two before them."""
-        # Only the upper three quarters are ever asked for, and they are few.
+        """Counts the samples that share the level of the two before them."""
+        # `_clipping` reads only the upper three quarters, which few samples reach.
         floor = min(self._peak, 2.0) / self._STEP / 4
         at = np.flatnonzero(np.abs(levels) > floor)
         at = at[at >= 2]
@@ -147,7 +160,7 @@ class SourceMeter:
         self._rest = joined[used:].copy()
 
     def finish(self) -> SourceFigures:
-        """The figures of everything that was given."""
+        """Returns the figures of all blocks."""
         if not self._power_frames and len(self._rest):
             # Shorter than one frame: padded, since a rough spectrum is better than none.
             self._add_spectrum(np.zeros(self._fft - len(self._rest), dtype=np.float32))
@@ -175,11 +188,11 @@ class SourceMeter:
         )
 
     def _clipping(self) -> tuple[int, int, float | None]:
-        """Samples on flat tops, places with three in a row, and the level if it is a hidden one.
+        """Returns samples on flat tops, those third in a row, and the level if below full scale.
 
-        A flat top piles samples up at one level. A smooth peak is a parabola: as many of its
-        samples lie within d of the top as between d and 4 d below it, so a pile-up well beyond
-        that is a flat top. The single full-scale sample of a peak-normalised file is none.
+        A flat top has many samples at one level. A smooth peak is a parabola: as many of its
+        samples lie within d of the top as between d and 4 d below it, so many more than that are a
+        flat top. The single full-scale sample of a peak-normalised file is none.
         """
         samples = runs = 0
         hidden: float | None = None
@@ -192,7 +205,7 @@ class SourceMeter:
                 if not top:
                     continue
                 # The top itself, and the level with the most flat tops (a loud passage may
-                # follow a clipped one); the lowest quarter is left to quiet and silence.
+                # follow a clipped one), outside the lowest quarter, where quiet passages lie.
                 floor = top // 4 + 64
                 candidates = [top]
                 if floor < top and flat[floor:].any():
@@ -202,7 +215,7 @@ class SourceMeter:
                     piled = int(count[max(0, level - d) : level + d + 1].sum())
                     below = int(count[max(0, level - 5 * d) : max(0, level - d)].sum())
                     in_a_row = int(flat[max(0, level - d) : level + d + 1].sum())
-                    # Three in a row, or so many in ones and twos that chance is out.
+                    # Three in a row, or too many in ones and twos to be chance.
                     if piled > 3 * below + 2 and ((in_a_row and piled >= 5) or piled >= 15):
                         samples += piled
                         runs += in_a_row
@@ -214,7 +227,7 @@ class SourceMeter:
         return samples, runs, hidden
 
     def _bandwidth(self) -> tuple[float, bool]:
-        """Highest frequency with content, and whether the spectrum ends there with an edge."""
+        """Returns the highest frequency with content, and whether a steep edge ends it."""
         nyquist = self._rate_hz / 2
         bin_hz = self._rate_hz / self._fft
         if not self._power_frames or not self._power.any():
@@ -245,6 +258,7 @@ class SourceMeter:
         return float(inside[-1] * bin_hz), True
 
     def _compare_channels(self) -> tuple[float | None, float | None]:
+        """Returns correlation and level difference in dB of the first two channels."""
         if self._channels < 2 or not self._samples:
             return None, None
         mean = self._sum[:2] / self._samples
@@ -256,12 +270,13 @@ class SourceMeter:
         return float(covariance[0, 1] / np.sqrt(power[0] * power[1])), difference_db
 
     def _psd_summary(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Returns frequencies and mean power densities of at most `PSD_BANDS` bands."""
         if not self._power_frames:
             return (), ()
         density = self._power / self._power_frames
         density = density * 2 / (self._rate_hz * float((self._window**2).sum()))
         hz = np.arange(len(density)) * self._rate_hz / self._fft
-        groups = min(PICTURE_BINS, len(density))
+        groups = min(PSD_BANDS, len(density))
         starts = np.arange(groups) * len(density) // groups
         size = np.diff(starts, append=len(density))
         mean = np.add.reduceat(density, starts) / size

@@ -17,7 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from emotion2vec_ui import texts
+from emotion2vec_ui.drawing import figures
 from emotion2vec_ui.texts import Phrase
+
+Words = str | Phrase | Callable[[str], str]
+"""What a view has to say: a string as it is, a text with its facts, or what is said in a language
+(such as `EmotionError.message`)."""
 
 FOLDER = Path(__file__).parent
 TEMPLATES = FOLDER / "templates"
@@ -38,16 +43,19 @@ def draw(view: View, lang: str | None = None) -> Markup:
     A template sees `view`, and
 
     * `t(key, **facts)`: a text of the catalogues;
-    * `say(phrase)`: a `Phrase`, or a plain string as it is;
+    * `say(words)`: any `Words`;
     * `face(emotion)`: the emotion's face, one of `faces/*.svg` (the document has `sprite()` once);
-    * `draw(other)`: another view in the same language.
+    * `draw(other)`: another view in the same language;
+    * the filters `percent`, `points`, `clock` and `megabytes` of `figures`.
     """
 
     def t(key: str, **facts: Any) -> Markup:
         return in_words(lambda one: texts.text(key, one, **facts), lang)
 
-    def say(phrase: Phrase | str) -> Markup:
-        return escape(phrase) if isinstance(phrase, str) else t(phrase.key, **phrase.facts)
+    def say(words: Words) -> Markup:
+        if isinstance(words, str):
+            return escape(words)
+        return t(words.key, **words.facts) if isinstance(words, Phrase) else in_words(words, lang)
 
     return Markup(
         _environment()
@@ -85,15 +93,19 @@ def face(emotion: str) -> Markup:
 def sprite() -> Markup:
     """All faces, hidden, for the `face`s of one document to refer to."""
     symbols = "".join(path.read_text(encoding="utf-8") for path in sorted(FACES.glob("*.svg")))
-    return Markup('<svg class="sprite" aria-hidden="true" hidden>{}</svg>').format(Markup(symbols))
+    # The attribute "hidden" hides no SVG.
+    return Markup('<svg style="display:none" aria-hidden="true">{}</svg>').format(Markup(symbols))
 
 
 @functools.cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    for shown in (figures.percent, figures.points, figures.clock, figures.megabytes):
+        environment.filters[shown.__name__] = shown
+    return environment

@@ -1,4 +1,4 @@
-"""funasr's Emotion2vec with a forward of our own: exact for padded batches, flat in memory.
+"""funasr's Emotion2vec with its own forward pass: exact for padded batches, low in memory.
 
 funasr's own path differs from this one in three ways, all measured on its code (1.4.16):
 
@@ -49,10 +49,6 @@ class Emotion2vecBackbone(nn.Module):
     def proj(self) -> nn.Linear:
         """The head: logits from the mean of the frame features; linear, so from frames as well."""
         return self.module.proj
-
-    def n_frames(self, n_samples: int) -> int:
-        """Frames for a clip of `n_samples`, 50 per second."""
-        return frame_count(n_samples)
 
     def forward(self, waves: Tensor, n_samples: Tensor | None = None) -> Tensor:
         """Frame features of a batch.

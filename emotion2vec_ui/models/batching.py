@@ -1,23 +1,27 @@
-"""Many callers, one model: one thread owns the forward pass and serves everybody in turn.
+"""Shares one model among many callers: one thread runs every forward pass, in turns.
 
-Work is shared out by windows, not by requests: the callers take turns, one window each, so an
-hour-long recording delays a short one by a window and not by an hour. Windows of one turn that
-belong to the same model go through it together, sorted by length, as long as the padded batch
-stays within what the device gains from (engine.default_batch_s).
+A turn is one window, not one recording: an hour-long recording delays a short one by a window.
+Interactive work goes first; bulk work runs while no interactive window waits. Within a priority
+the callers take turns, however many jobs each has submitted. Windows of several turns that belong
+to the same model and priority form one batch, sorted by length, as long as the padded batch stays
+within what the device gains from (`engine.default_batch_s`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from emotion2vec_ui.errors import ShuttingDown
+from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 from emotion2vec_ui.models import engine
 
 if TYPE_CHECKING:
@@ -26,11 +30,23 @@ if TYPE_CHECKING:
 IDLE_OFFLOAD_S = 30.0
 """With --low-vram, the weights leave the GPU after this long without work."""
 
+STOP_RETRY_AFTER_S = 10
+"""Retry-After of what a stopping program refuses: a restart takes about as long."""
+
+
+class Priority(enum.IntEnum):
+    """Who waits for the answer; lower values go first."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
 
 class Job:
-    """One recording on its way through the model.
+    """One recording that was submitted.
 
     Attributes:
+        loaded: the model that answers.
+        samples: float32 (n,), 16 kHz mono.
         future: resolves to the `engine.Prediction`, or to the error.
         inference_s: seconds of forward passes that worked for it, shared batches counted by share.
     """
@@ -49,40 +65,71 @@ class Job:
         self.samples = samples
         self.future: Future[engine.Prediction] = Future()
         self.inference_s = 0.0
-        self._collector = engine.Collector(
-            len(samples), loaded.labels, frames=frames, features=features
-        )
+        self._collector = engine.Collector(len(samples), frames=frames, features=features)
         self._windows = deque(engine.plan(len(samples), window_s))
         self._total = self._left = len(self._windows)
         self._on_progress = on_progress
 
     def cancel(self) -> None:
-        """Gives its place up; windows not yet begun are never run."""
+        """Windows that have not begun are not run; does nothing once the job is answered."""
         self.future.cancel()
 
     def next_window(self) -> engine.Window | None:
-        """Takes the next window to run; None when all are taken or nobody wants the answer."""
+        """Takes the next window to run; None when all are taken or the job was cancelled."""
         if self.future.done() or not self._windows:
             return None
         return self._windows.popleft()
 
     def add(self, window: engine.Window, features: np.ndarray, logits: np.ndarray) -> None:
-        """Takes one window's answer; the last one resolves the future."""
+        """Adds one window's answer; the last one resolves the future."""
         self._collector.add(window, features, logits)
         self._left -= 1
         if self._on_progress is not None:
             self._on_progress(1 - self._left / self._total)
-        if self._left == 0 and self.future.set_running_or_notify_cancel():
-            self.future.set_result(self._collector.prediction())
+        if self._left == 0:
+            with contextlib.suppress(InvalidStateError):  # cancelled, or failed by `stop`
+                self.future.set_result(self._collector.prediction())
 
     def fail(self, error: BaseException) -> None:
-        """Ends it with an error."""
-        if not self.future.done():
+        """Ends the job with an error, unless it is answered or cancelled."""
+        with contextlib.suppress(InvalidStateError):
             self.future.set_exception(error)
 
 
+class _Queue:
+    """Jobs of one priority. Groups take turns, one window each; a group's jobs go in order."""
+
+    def __init__(self) -> None:
+        # The first group is the next to have its turn. No group is without jobs.
+        self._groups: OrderedDict[Hashable, deque[Job]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def append(self, job: Job, group: Hashable) -> None:
+        """Adds a job as its group's last."""
+        self._groups.setdefault(group, deque()).append(job)
+
+    def take(self, loaded: Loaded | None = None) -> tuple[Job, engine.Window] | None:
+        """Takes the window whose turn it is, of the model `loaded` only unless that is None.
+
+        Jobs without further windows are removed. Returns None when nothing suitable waits.
+        """
+        for _ in range(len(self._groups)):
+            group, jobs = next(iter(self._groups.items()))
+            self._groups.move_to_end(group)
+            while jobs and (loaded is None or jobs[0].loaded is loaded):
+                window = jobs[0].next_window()
+                if window is not None:
+                    return jobs[0], window
+                jobs.popleft()
+            if not jobs:
+                del self._groups[group]
+        return None
+
+
 class Batcher:
-    """The thread that owns the forward pass.
+    """Owns the thread that runs the forward passes.
 
     Args:
         low_vram: short windows, one at a time, and weights off the GPU when idle.
@@ -98,7 +145,8 @@ class Batcher:
         self._low_vram = low_vram
         self._window_s = engine.LOW_VRAM_WINDOW_S if low_vram else engine.WINDOW_S
         self._observe = observe
-        self._jobs: deque[Job] = deque()
+        self._queues = {priority: _Queue() for priority in Priority}
+        self._unanswered: set[Job] = set()
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
@@ -107,8 +155,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Recordings submitted and not yet answered."""
-        with self._wake:
-            return sum(not job.future.done() for job in self._jobs)
+        return sum(not job.future.done() for job in self._unanswered.copy())
 
     def submit(
         self,
@@ -117,6 +164,8 @@ class Batcher:
         *,
         frames: bool = False,
         features: bool = False,
+        priority: Priority = Priority.INTERACTIVE,
+        group: Hashable | None = None,
         on_progress: Callable[[float], None] | None = None,
     ) -> Job:
         """Queues a recording.
@@ -126,10 +175,17 @@ class Batcher:
             samples: float32 (n,), 16 kHz mono, n >= 400.
             frames: keep the logits of every frame.
             features: keep the features of every frame.
+            priority: whether a person waits for this answer.
+            group: jobs with an equal group share one caller's turns; None is a caller by itself.
             on_progress: called from the engine's thread with the share done, 0 to 1.
 
         Raises:
             ShuttingDown: `stop` was called.
+
+        Example:
+            caller = object()
+            jobs = [batcher.submit(loaded, clip, group=caller) for clip in clips]
+            predictions = [job.future.result() for job in jobs]
         """
         job = Job(
             loaded,
@@ -141,90 +197,87 @@ class Batcher:
         )
         with self._wake:
             if self._stopping:
-                raise ShuttingDown(retry_after_s=10)
+                raise ShuttingDown(retry_after_s=STOP_RETRY_AFTER_S)
             if not self._started:
                 self._started = True
                 self._thread.start()
-            self._jobs.append(job)
+            self._unanswered.add(job)
+            self._queues[priority].append(job, job if group is None else group)
             self._wake.notify()
+        job.future.add_done_callback(lambda _: self._unanswered.discard(job))
         return job
 
     def stop(self, timeout_s: float) -> None:
-        """Takes nothing new, finishes what it has within `timeout_s`, fails the rest."""
+        """Refuses new jobs, finishes the queued ones within `timeout_s`, fails the rest."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
         if self._started:
             self._thread.join(timeout_s)
-        with self._wake:
-            for job in self._jobs:
-                job.fail(ShuttingDown(retry_after_s=10))
+        for job in self._unanswered.copy():
+            job.fail(ShuttingDown(retry_after_s=STOP_RETRY_AFTER_S))
 
     def _serve(self) -> None:
-        resident: Loaded | None = None
+        """Runs batches until `stop` was called and nothing is queued."""
+        on_gpu: Loaded | None = None  # with --low-vram: the model whose weights are there now
         while True:
             with self._wake:
-                while not self._jobs and not self._stopping:
-                    if not self._wake.wait(IDLE_OFFLOAD_S) and resident is not None:
-                        _move(resident, "cpu")
-                        resident = None
-                if not self._jobs:
+                while not any(self._queues.values()) and not self._stopping:
+                    if not self._wake.wait(IDLE_OFFLOAD_S) and on_gpu is not None:
+                        _move(on_gpu, "cpu")
+                        on_gpu = None
+                if not any(self._queues.values()):
                     return
-                batch = self._take_turns()
+                batch = self._next_batch()
             if not batch:
                 continue
-            if self._low_vram and batch[0][0].loaded.device != "cpu" and resident is None:
-                resident = batch[0][0].loaded
-                _move(resident, resident.device)
+            loaded = batch[0][0].loaded
+            if self._low_vram and loaded.device != "cpu" and on_gpu is None:
+                on_gpu = loaded
+                _move(loaded, loaded.device)
             self._run(batch)
 
-    def _take_turns(self) -> list[tuple[Job, engine.Window]]:
-        """The next batch: one window per caller in turn, all of one model, within the budget."""
-        loaded = None
-        budget = 0.0
-        batch: list[tuple[Job, engine.Window]] = []
-        longest = 0
-        # Every job is looked at as long as windows are found; two empty rounds cannot happen.
-        idle_turns = 0
-        while self._jobs and idle_turns < len(self._jobs):
-            job = self._jobs[0]
-            if loaded is None:
-                loaded = job.loaded
-                budget = 0.0 if self._low_vram else engine.default_batch_s(loaded.device)
-            if job.loaded is not loaded:
-                self._jobs.rotate(-1)
-                idle_turns += 1
-                continue
-            window = job.next_window()
-            if window is None:
-                # All its windows are running or it was cancelled.
-                self._jobs.popleft()
-                if not batch:
-                    loaded = None
-                continue
-            longest = max(longest, window.n_samples)
-            batch.append((job, window))
-            self._jobs.rotate(-1)
-            idle_turns = 0
-            # The next window could be longer, and then the batch a little over its budget: the
-            # budget is about speed. Memory has its own guard, engine.run.
-            if longest * (len(batch) + 1) > budget * engine.SAMPLE_RATE_HZ:
+    def _next_batch(self) -> list[tuple[Job, engine.Window]]:
+        """Windows of the first priority that has any; empty where all jobs were cancelled."""
+        for priority in Priority:
+            batch = self._batch_of(self._queues[priority])
+            if batch:
+                return batch
+        return []
+
+    def _batch_of(self, queue: _Queue) -> list[tuple[Job, engine.Window]]:
+        """Windows in turn, all of one model, within the device's budget; sorted by length."""
+        first = queue.take()
+        if first is None:
+            return []
+        loaded = first[0].loaded
+        budget_s = 0.0 if self._low_vram else engine.default_batch_s(loaded.device)
+        batch = [first]
+        longest = first[1].n_samples
+        # The next window could be longer, and then the batch a little over its budget: the
+        # budget is about speed. Memory has its own guard, engine.run.
+        while longest * (len(batch) + 1) <= budget_s * SAMPLE_RATE_HZ:
+            following = queue.take(loaded)
+            if following is None:
                 break
+            batch.append(following)
+            longest = max(longest, following[1].n_samples)
         batch.sort(key=lambda piece: piece[1].n_samples)
         return batch
 
     def _run(self, batch: list[tuple[Job, engine.Window]]) -> None:
+        """Runs one batch and gives each job its answers."""
         started = time.perf_counter()
         waves = [job.samples[window.start : window.stop] for job, window in batch]
         try:
             answers = engine.run(batch[0][0].loaded, waves)
-        except Exception as error:  # whatever it is belongs to these callers, not to this thread
+        except Exception as error:  # these callers get it; the thread goes on
             for job, _ in batch:
                 job.fail(error)
             return
         taken_s = time.perf_counter() - started
         if self._observe is not None:
-            padded_s = max(len(wave) for wave in waves) * len(waves) / engine.SAMPLE_RATE_HZ
+            padded_s = max(len(wave) for wave in waves) * len(waves) / SAMPLE_RATE_HZ
             self._observe(len(batch), padded_s, taken_s)
         total = sum(len(wave) for wave in waves)
         for (job, window), wave, (features, logits) in zip(batch, waves, answers, strict=True):
@@ -236,6 +289,7 @@ class Batcher:
 
 
 def _move(loaded: Loaded, device: str) -> None:
+    """Moves the weights to `device`; GPU memory that becomes free goes back to the driver."""
     import torch
 
     loaded.backbone.to(device)

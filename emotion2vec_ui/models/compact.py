@@ -1,19 +1,16 @@
-"""The built-in ``compact`` model: a small speech-emotion classifier with plus_large's interface.
+"""The built-in `compact` model: a small speech-emotion classifier with plus_large's interface.
 
 It answers while the 1.95 GB weights of emotion2vec_plus_large are absent.
-The encoder is the lower part of OpenAI Whisper base (MIT),
-fine-tuned for emotion as ``training/`` describes;
-the trained weights are CC BY-NC-SA 4.0 (see ``models/built_in/card.json``).
+The encoder is the lower part of OpenAI Whisper base (MIT), fine-tuned for emotion as `training/`
+describes; the trained weights, in `models/built_in/`, are CC BY-NC-SA 4.0 (see card.json there).
 
     waveform -> log-mel (100/s) -> 2 convolutions (50/s) -> transformer layers
              -> adapter = frame features -> mean over frames = embedding -> proj -> softmax
 
 Differences from Whisper: frames are not centred (so that there are exactly as many as
-emotion2vec makes), a clip is as long as it is instead of padded to 30 s, longer ones are
-attended to in pieces of at most 10.24 s, and padding in a batch changes nothing
-(masked after each convolution and in attention).
-
-What it does not do: decode audio, resample, cut long recordings, decide what a score means.
+emotion2vec has), clips are not padded to 30 s, attention in longer ones is within pieces of at
+most 10.24 s, and padding in a batch changes nothing (it is masked after each convolution and in
+attention).
 """
 
 from __future__ import annotations
@@ -29,12 +26,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emotion2vec_ui.frames import SAMPLE_RATE_HZ
+from emotion2vec_ui.frames import (
+    FRAMES_PER_S,
+    RECEPTIVE_FIELD_SAMPLES,
+    SAMPLE_RATE_HZ,
+    frame_count,
+)
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models.files import (
+    BUILT_IN_CARD_NAME,
+    BUILT_IN_DIRECTORY,
+    BUILT_IN_WEIGHTS_NAME,
+)
 
-N_FFT = 400  # 25 ms, Whisper's window; also the shortest clip (emotion2vec's receptive field)
-MEL_HOP = 160  # 10 ms, Whisper's hop
-FRAME_HOP = 2 * MEL_HOP  # 20 ms: the second convolution has stride 2; emotion2vec's 5*2^6
+# 25 ms, Whisper's window; emotion2vec's receptive field is as long, hence equal frame counts.
+N_FFT = RECEPTIVE_FIELD_SAMPLES
+MEL_HOP = 160  # 10 ms, Whisper's hop; the second convolution has stride 2: frames of 20 ms
 N_MELS = 80  # Whisper's
 MEL_BREAK_HZ = 1000.0  # Slaney's mel scale: linear below, logarithmic above
 # Clips arrive with unit variance; Whisper was trained on waveforms in [-1, 1],
@@ -44,16 +51,13 @@ SILENT_POWER = 1e-12  # keeps digital silence from being divided by zero
 LOG_FLOOR = 1e-10  # Whisper's audio.py
 LOG_RANGE = 8.0  # Whisper's: keep 80 dB below the clip's loudest mel cell
 POSITION_PERIOD = 10_000.0  # Whisper's sinusoids
-# Frames attend within pieces of at most 10.24 s, as long as the clips the model learnt from.
+# Attention is within pieces of at most 10.24 s, as long as the training clips.
 # Measured on 24 one-minute recordings of unheard speakers: whole-minute attention names 71 % right
 # (true label's mean score 0.34), pieces 92 % (0.63).
 MAX_PIECE_FRAMES = 512
 
 FORMAT = "emotion2vec_ui.compact/1"
-WEIGHTS_NAME = "model.safetensors"
-CARD_NAME = "card.json"
 SCALE_SUFFIX = ".scale"  # a stored int8 weight "x" has its per-row float32 scale in "x.scale"
-DIRECTORY = Path(__file__).parent / "built_in"
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """Transform ``x``.
+        """Transform `x`.
 
         Args:
             x: float (batch, frames, width).
@@ -109,13 +113,13 @@ class Compact(nn.Module):
     """Speech-emotion classifier, 50 frames/s, nine labels.
 
     The utterance embedding is the mean of the valid frame features,
-    the logits are ``proj(embedding)``, the scores their softmax.
-    ``proj`` is linear, so ``softmax(proj(frame))`` is an honest score of one frame.
+    the logits are `proj(embedding)`, the scores their softmax.
+    `proj` is linear, so `softmax(proj(frame))` is the score of one frame by itself.
 
     Attributes:
-        labels: the nine labels, in the order of ``proj``'s outputs.
+        labels: the nine labels, in the order of `proj`'s outputs.
         proj: Linear(dim, 9), the calibration temperature already folded in.
-        card: the model card (``card.json``), empty for a model not loaded from disk.
+        card: the model card (`card.json`), empty for a model not loaded from disk.
     """
 
     labels: tuple[str, ...] = EMOTIONS
@@ -132,10 +136,6 @@ class Compact(nn.Module):
         self.adapter = nn.Linear(width, config.dim)
         self.proj = nn.Linear(config.dim, len(EMOTIONS))
 
-    def n_frames(self, n_samples: int) -> int:
-        """Count the frames of a clip of ``n_samples`` at 16 kHz: floor((n - 400) / 320) + 1."""
-        return (n_samples - N_FFT) // FRAME_HOP + 1
-
     def forward(self, waves: Tensor, n_samples: Tensor | None = None) -> Tensor:
         """Compute frame features.
 
@@ -146,8 +146,8 @@ class Compact(nn.Module):
             n_samples: int64 (batch,), each clip's own length; None = none is padded.
 
         Returns:
-            (batch, frames, dim) in the model's dtype, frames = n_frames(padded samples).
-            Frames beyond a clip's own n_frames hold nothing of meaning.
+            (batch, frames, dim) in the model's dtype, frames = frame_count(padded samples).
+            Frames beyond a clip's own frame count are meaningless.
 
         Raises:
             ValueError: a wrong shape, or a clip shorter than 400 samples.
@@ -171,7 +171,7 @@ class Compact(nn.Module):
         """Compute Whisper's log-mel spectrogram, 100 frames/s, zero beyond each clip's end.
 
         Args:
-            waves: float (batch, samples), see :meth:`forward`.
+            waves: float (batch, samples), see `forward`.
             n_samples: int64 (batch,).
 
         Returns:
@@ -186,15 +186,15 @@ class Compact(nn.Module):
         windows = waves.unfold(1, N_FFT, MEL_HOP) * _window(device)
         power = torch.fft.rfft(windows).abs().square()
         mel = (power @ _mel_filters(device)).clamp_min(LOG_FLOOR).log10()
-        valid = _valid((n_samples - N_FFT) // MEL_HOP + 1, mel.shape[1])[:, :, None]
-        # The loudest cell is sought among the clip's own frames only: padding must not matter.
+        valid = _valid(_mel_frame_count(n_samples), mel.shape[1])[:, :, None]
+        # The loudest cell of the clip's own frames: padding must not matter.
         loudest = mel.masked_fill(~valid, -math.inf).amax((1, 2), keepdim=True)
         return torch.maximum(mel, loudest - LOG_RANGE).add(4).div(4) * valid
 
     def encode(
         self, mel: Tensor, n_samples: Tensor, *, layers: int | None = None, first: int = 0
     ) -> Tensor:
-        """Run the convolutions and the first ``layers`` transformer layers.
+        """Run the convolutions and the first `layers` transformer layers.
 
         Args:
             mel: float32 (batch, mel frames, 80), zero beyond each clip's end.
@@ -205,12 +205,12 @@ class Compact(nn.Module):
         Returns:
             (batch, frames, width) in the model's dtype.
         """
-        mel_valid = _valid((n_samples - N_FFT) // MEL_HOP + 1, mel.shape[1])
+        mel_valid = _valid(_mel_frame_count(n_samples), mel.shape[1])
         x = mel.to(self.conv1.weight.dtype).transpose(1, 2)
         # Biases make padding non-zero, and the second convolution would read it: mask between.
         x = F.gelu(self.conv1(x)) * mel_valid[:, None].to(x.dtype)
         x = F.gelu(self.conv2(x)).transpose(1, 2)
-        n_frames = (n_samples - N_FFT) // FRAME_HOP + 1
+        n_frames = frame_count(n_samples)
         width, device = x.shape[2], str(x.device)
         if x.shape[1] <= MAX_PIECE_FRAMES:
             positions = _positions(first + x.shape[1], width, device)[first:]
@@ -229,9 +229,9 @@ class Compact(nn.Module):
     def run_blocks(
         self, x: Tensor, n_frames: Tensor, start: int = 0, stop: int | None = None
     ) -> Tensor:
-        """Run transformer layers ``start`` to ``stop`` (exclusive) on ``x`` (batch, frames, width).
+        """Run transformer layers `start` to `stop` (exclusive) on `x` (batch, frames, width).
 
-        Only the first ``n_frames`` (int64, (batch,)) frames of each clip are attended to.
+        Only the first `n_frames` (int64, (batch,)) frames of each clip are attended to.
         """
         valid = _valid(n_frames, x.shape[1])
         keys = None if bool(valid.all()) else valid[:, None, None]
@@ -244,26 +244,26 @@ class Compact(nn.Module):
         return F.gelu(self.adapter(self.norm(x)))
 
     def __repr__(self) -> str:
-        """Tell the contract rather than the layers."""
+        """Inputs and outputs instead of torch's list of layers."""
         count = sum(p.numel() for p in self.parameters())
         return (
             f"Compact({self.config.layers} layers, {count / 1e6:.1f} M parameters; "
             f"float (batch, samples >= {N_FFT}) at {SAMPLE_RATE_HZ} Hz -> "
-            f"(batch, frames at {SAMPLE_RATE_HZ // FRAME_HOP}/s, {self.config.dim}); "
+            f"(batch, frames at {FRAMES_PER_S}/s, {self.config.dim}); "
             f"{len(self.labels)} labels)"
         )
 
 
 def load(
-    directory: Path | None = None,
+    directory: Path = BUILT_IN_DIRECTORY,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Compact:
-    """Load the weights in ``directory`` (default: those shipped), in eval mode.
+    """Load the weights in `directory` (default: those shipped), in eval mode.
 
     Args:
-        directory: holds ``model.safetensors`` and ``card.json``.
+        directory: holds `model.safetensors` and `card.json`.
         device: where the model runs.
         dtype: of weights and features; the spectrogram is float32 in any case.
 
@@ -271,10 +271,9 @@ def load(
         FileNotFoundError: the weights are not there.
         ValueError: the weights have another format or other labels.
     """
-    from safetensors import safe_open  # imported here: only loading needs it
+    from safetensors import safe_open
 
-    directory = DIRECTORY if directory is None else Path(directory)
-    path = directory / WEIGHTS_NAME
+    path = directory / BUILT_IN_WEIGHTS_NAME
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such file. It belongs to this package; reinstall it, or make it anew "
@@ -293,14 +292,14 @@ def load(
     with torch.device("meta"):  # no memory and no random numbers for weights replaced at once
         model = Compact(Config(**json.loads(metadata["config"])))
     model.load_state_dict(dequantise(stored), assign=True)
-    card = directory / CARD_NAME
+    card = directory / BUILT_IN_CARD_NAME
     if card.is_file():
         model.card = json.loads(card.read_text(encoding="utf-8"))
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
 def quantise(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Store matrices as int8 with one float32 scale per row; the rest, and ``proj``, as float32.
+    """Store matrices as int8 with one float32 scale per row; the rest, and `proj`, as float32.
 
     A row's largest value becomes 127: rounding costs at most 0.4 % of it.
     """
@@ -318,7 +317,7 @@ def quantise(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def dequantise(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo :func:`quantise`: float32 tensors by name."""
+    """Undo `quantise`: float32 tensors by name."""
     state = {}
     for name, value in stored.items():
         if name.endswith(SCALE_SUFFIX):
@@ -331,7 +330,7 @@ def dequantise(stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_metadata(config: Config, version: str, **more: str) -> dict[str, str]:
-    """Return the safetensors metadata (strings only) that :func:`load` checks."""
+    """Return the safetensors metadata (strings only) that `load` checks."""
     return {
         "format": FORMAT,
         "id": "compact",
@@ -343,7 +342,7 @@ def save_metadata(config: Config, version: str, **more: str) -> dict[str, str]:
 
 
 def _pieces(n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut each clip into equal pieces of at most ``MAX_PIECE_FRAMES``, by its own length alone.
+    """Cut each clip into equal pieces of at most `MAX_PIECE_FRAMES`, by its own length alone.
 
     Args:
         n_frames: int64 (clips,).
@@ -359,8 +358,13 @@ def _pieces(n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return clip, start, size
 
 
+def _mel_frame_count(n_samples: Tensor) -> Tensor:
+    """Return the mel frames (100/s) of clips of `n_samples` (at least 400)."""
+    return (n_samples - N_FFT) // MEL_HOP + 1
+
+
 def _valid(lengths: Tensor, size: int) -> Tensor:
-    """Return bool (batch, size): True for the first ``lengths[b]`` places of row b."""
+    """Return bool (batch, size): True for the first `lengths[b]` columns of row b."""
     return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
 
 
@@ -405,5 +409,5 @@ def _all_positions(width: int, device: str, size: int) -> Tensor:
 
 def _positions(size: int, width: int, device: str) -> Tensor:
     """Return positions float32 (size, width), cached by whole minutes."""
-    minute = 60 * SAMPLE_RATE_HZ // FRAME_HOP
+    minute = 60 * FRAMES_PER_S
     return _all_positions(width, device, -(-size // minute) * minute)[:size]

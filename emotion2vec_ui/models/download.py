@@ -1,15 +1,14 @@
-"""The hubs: what a model is called there, where their caches lie, and how its files get here.
+"""Downloads a model's files from ModelScope or Hugging Face.
 
-`modelscope_hub` (ModelScope's client) and `huggingface_hub` do the transfer, with their resuming
-of partial files. What they leave open is done here: only the files that inference needs, room on
-the disk before the first byte, one progress for all files, hashes for either hub, and errors that
+`modelscope_hub` (ModelScope's client) and `huggingface_hub` do the transfer. Added here: only the
+files that inference needs, a check of the free disk space before the first byte, one progress for
+all files, resuming after a restart from Hugging Face too, hashes for either hub, and errors that
 say what happened.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import threading
 import time
@@ -21,29 +20,41 @@ from typing import Any
 
 from emotion2vec_ui.errors import ModelDownloadError
 from emotion2vec_ui.hashing import sha256_of
+from emotion2vec_ui.models.files import (
+    CHECKPOINT_NAME,
+    CONFIG_NAME,
+    MODELSCOPE_REVISION,
+    TOKENS_NAME,
+    hugging_face_id,
+    models_directory,
+    modelscope_id,
+    resolve,
+    verify,
+    wanted_id,
+)
+from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
-FILES = ("model.pt", "config.yaml", "configuration.json", "tokens.txt")
+FILES = (CHECKPOINT_NAME, CONFIG_NAME, "configuration.json", TOKENS_NAME)
 """What inference needs; the repositories also hold examples and pictures."""
 
-MODELSCOPE_REVISION = "master"
-"""Older revisions of plus_large carry a list of labels with five usable names."""
-
 SPARE_BYTES = 200_000_000
-"""Left free on the disk, for everything else that runs."""
+"""Disk space left free for other programs."""
 
 RATE_WINDOW_S = 10.0
-"""The shown rate is the mean of this long."""
+"""The reported rate is the mean of this many last seconds."""
 
 REPORT_EVERY_S = 0.2
+"""Shortest time between two progress reports."""
 
 LISTING_TIMEOUT_S = 20.0
+"""For the list of a repository's files."""
 
 TIMEOUTS_S = (10.0, 60.0)
-"""To connect, and between two pieces of an answer."""
+"""To connect, and between two pieces of a response."""
 
 RETRIES = 5
-"""In a row, without a byte between them."""
+"""Failed attempts in a row, without a byte received between them."""
 
 RETRY_PAUSE_S = 1.0
 
@@ -51,15 +62,18 @@ CHUNK_BYTES = 1 << 20
 
 
 class Cancelled(BaseException):
-    """Raised by a progress callback to end a download; the clients' retries let it through."""
+    """Raised by a progress callback to end a download.
+
+    Not an Exception: the clients' retries would catch it.
+    """
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a download is.
+    """How much of a download is done.
 
     Attributes:
-        bytes_done: of all files, what was here before included.
+        bytes_done: of all files, those of earlier runs included.
         bytes_total: of all files.
         rate_bytes_s: over the last seconds.
     """
@@ -70,12 +84,12 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """Done part, 0 to 1; None when the total is unknown."""
+        """Share done, 0 to 1; None when the total is unknown."""
         return min(1.0, self.bytes_done / self.bytes_total) if self.bytes_total else None
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at this rate; None while nothing comes."""
+        """Seconds left at this rate; None while nothing arrives."""
         if self.rate_bytes_s <= 0 or not self.bytes_total:
             return None
         return max(0, self.bytes_total - self.bytes_done) / self.rate_bytes_s
@@ -83,61 +97,41 @@ class Progress:
 
 @dataclass(frozen=True)
 class _RemoteFile:
+    """A file as the hub lists it: size in bytes; hex sha256, or None where it lists none."""
+
     name: str
     size: int
     sha256: str | None
 
 
-def modelscope_id(name: str) -> str:
-    """ModelScope's id for `name`, which may be without its owner, or Hugging Face's."""
-    owner, _, short = name.rpartition("/")
-    if owner in ("", "emotion2vec") and short.startswith("emotion2vec_"):
-        return f"iic/{short}"
-    return name
+def fetch(
+    settings: Settings,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """The wanted model's directory, verified; downloaded unless it is on this machine.
 
+    Args:
+        settings: which model, which hub, and whether the hub's cache may be used.
+        on_progress: see `download`.
 
-def hugging_face_id(name: str) -> str:
-    """Hugging Face's id for `name`, which may be ModelScope's."""
-    owner, _, short = modelscope_id(name).rpartition("/")
-    return f"emotion2vec/{short}" if owner == "iic" else name
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form `owner/name` of both hubs, and is not a path."""
-    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
-
-
-def cached_directories(model: str) -> list[Path]:
-    """Where the hubs' clients, old and new, keep `model`: directories that exist, newest first.
-
-    The places are written down here instead of asked from the clients, for importing those takes
-    longer than all the rest of `doctor`.
+    Raises:
+        ModelDownloadError: it is not here and cannot be downloaded.
+        ModelFilesError: the files are here, and they are not those of a complete model.
     """
-    owner, _, name = modelscope_id(model).rpartition("/")
-    home = Path.home()
-    bases = [Path(os.environ.get("MODELSCOPE_CACHE") or home / ".cache" / "modelscope")]
-    bases.append(bases[0] / "hub")
-    found: list[Path] = []
-    for base in bases:
-        snapshots = base / "models" / f"{owner}--{name}" / "snapshots"
-        found += [snapshots / MODELSCOPE_REVISION, *_by_age(snapshots)]
-        found += [base / "models" / owner / name, base / owner / name]
-    hf_home = Path(os.environ.get("HF_HOME") or _xdg_cache() / "huggingface")
-    hf_cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home / "hub")
-    hf_folder = "models--" + hugging_face_id(model).replace("/", "--")
-    found += _by_age(hf_cache / hf_folder / "snapshots")
-    return [path for path in dict.fromkeys(found) if path.is_dir()]
+    location = resolve(settings)
+    if location is None:
+        return fetch_absent(settings, on_progress)
+    return location.path if location.is_built_in else verify(location.path).path
 
 
-def _xdg_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def _by_age(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    except OSError:
-        return []
+def fetch_absent(settings: Settings, on_progress: Callable[[Progress], None]) -> Path:
+    """Downloads the wanted model and verifies it; arguments and errors as of `fetch`."""
+    wanted = wanted_id(settings)
+    if settings.offline:
+        raise ModelDownloadError(model=wanted, problem=Phrase("download.offline"))
+    directory = models_directory(settings) if settings.no_hf_weights_cache else None
+    path = download(wanted, hub=settings.hub, directory=directory, on_progress=on_progress)
+    return verify(path).path
 
 
 def download(
@@ -147,12 +141,12 @@ def download(
     directory: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
-    """Fetches the files of `model` that inference needs; what is here already is kept.
+    """Downloads the files of `model` that inference needs; those already complete are kept.
 
     Args:
         model: id on either hub.
         hub: "ms" or "hf".
-        directory: where to put the files; None puts them into the hub's cache.
+        directory: where the files go; None means the hub's cache.
         on_progress: called at most five times a second, from several threads, and once at the
             end; may raise `Cancelled`.
 
@@ -161,17 +155,17 @@ def download(
 
     Raises:
         ModelDownloadError: the hub cannot be reached, has no such model, the disk has no room, or
-            what came is not what the hub lists.
+            what arrived is not what the hub lists.
     """
-    fetch = _from_modelscope if hub == "ms" else _from_hugging_face
+    download_from = _from_modelscope if hub == "ms" else _from_hugging_face
     try:
-        return fetch(model, directory, on_progress)
+        return download_from(model, directory, on_progress)
     except ModelDownloadError:
         raise
     except ImportError as error:
         problem = Phrase("model.import_failed", detail=str(error))
         raise ModelDownloadError(model=model, problem=problem) from error
-    except Exception as error:  # each client has its own family, and lets requests' through
+    except Exception as error:  # each client has its own classes, and passes on requests'
         raise ModelDownloadError(model=model, problem=_problem(error)) from error
 
 
@@ -180,7 +174,7 @@ def _from_modelscope(
 ) -> Path:
     from modelscope_hub import HubApi, ProgressCallback
 
-    # Endpoint and cache are said outright: the client reads its environment only once.
+    # Endpoint and cache are passed explicitly: the client reads its environment only once.
     api = HubApi(endpoint=os.environ.get("MODELSCOPE_ENDPOINT") or None)
     model = modelscope_id(model)
     listing = api.list_repo_files(model, "model", revision=MODELSCOPE_REVISION)
@@ -191,10 +185,10 @@ def _from_modelscope(
     ]
     cache = Path(os.environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope")
     _check_listing(model, files, directory or cache)
-    meter = _Meter(sum(file.size for file in files), on_progress)
+    meter = _ProgressMeter(sum(file.size for file in files), on_progress)
 
     class Callback(ProgressCallback):
-        """One for each file; the client makes them."""
+        """Counts one file's bytes; the client makes one for each file."""
 
         def update(self, size: int) -> None:
             meter.add(size)
@@ -231,18 +225,18 @@ def _from_hugging_face(
     ]
     cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
     _check_listing(model, files, directory or cache)
-    meter = _Meter(sum(file.size for file in files), on_progress)
+    meter = _ProgressMeter(sum(file.size for file in files), on_progress)
 
-    # The client throws a partial file away when its process ends. A large file is fetched here,
-    # to the place where the client looks before it downloads: its cache names content by sha256.
+    # The client discards a partial file when its process ends. So large files are downloaded here,
+    # to where the client looks before it downloads: its cache names content by sha256.
     blobs = cache / ("models--" + repository.replace("/", "--")) / "blobs"
     for file in files:
         if file.sha256:
-            place = directory / file.name if directory else blobs / file.sha256
-            _fetch_resumable(repository, str(info.sha), endpoint, file, place, meter)
+            target = directory / file.name if directory else blobs / file.sha256
+            _download_resumable(repository, str(info.sha), endpoint, file, target, meter)
 
     class NoBar(tqdm):
-        """Shows nothing: progress is told by the meter."""
+        """Shows nothing: the meter reports the progress."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
@@ -262,15 +256,15 @@ def _from_hugging_face(
     return Path(path)
 
 
-def _fetch_resumable(
+def _download_resumable(
     repository: str,
     commit: str,
     endpoint: str | None,
     file: _RemoteFile,
-    place: Path,
-    meter: _Meter,
+    target: Path,
+    meter: _ProgressMeter,
 ) -> None:
-    """Fetches one file from Hugging Face to `place`; what arrived survives cuts and restarts.
+    """Downloads one file from Hugging Face to `target`, continuing an earlier attempt.
 
     Raises:
         ModelDownloadError: what arrived has another size or hash than the hub lists.
@@ -281,12 +275,12 @@ def _fetch_resumable(
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
-    place.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     url = hf_hub_url(repository, file.name, revision=commit, endpoint=endpoint)
-    # Under the content's hash: never continued with the bytes of another version.
-    partial = place.with_name(f"{file.sha256}.partial")
+    # Named by the content's hash: never continued with the bytes of another version.
+    partial = target.with_name(f"{file.sha256}.partial")
     with FileLock(f"{partial}.lock"):
-        if _has_size(place, file.size):
+        if _has_size(target, file.size):
             meter.add(file.size)
             return
         if partial.exists():
@@ -300,16 +294,16 @@ def _fetch_resumable(
             try:
                 with (
                     requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS_S) as answer,
-                    partial.open("ab") as target,
+                    partial.open("ab") as sink,
                 ):
-                    if answer.status_code == 416:  # nothing follows what is here
+                    if answer.status_code == 416:  # the server has nothing beyond these bytes
                         break
                     answer.raise_for_status()
                     if answer.status_code != 206 and start:
-                        target.truncate(0)
+                        sink.truncate(0)
                         meter.add(-start)
                     for chunk in answer.iter_content(CHUNK_BYTES):
-                        target.write(chunk)
+                        sink.write(chunk)
                         meter.add(len(chunk))
                         failures = 0
                 if not _has_size(partial, file.size):
@@ -324,12 +318,12 @@ def _fetch_resumable(
             partial.unlink(missing_ok=True)
             problem = Phrase("download.damaged", name=file.name)
             raise ModelDownloadError(model=modelscope_id(repository), problem=problem)
-        os.replace(partial, place)
+        os.replace(partial, target)
     Path(f"{partial}.lock").unlink(missing_ok=True)
 
 
-class _Meter:
-    """Counts the bytes of all files and tells them on, not too often."""
+class _ProgressMeter:
+    """Counts the bytes of all files and reports them, at most every `REPORT_EVERY_S`."""
 
     def __init__(self, total: int, on_progress: Callable[[Progress], None]) -> None:
         self._total = total
@@ -337,27 +331,27 @@ class _Meter:
         self._lock = threading.Lock()
         self._done = 0
         self._marks: deque[tuple[float, int]] = deque()
-        self._told_s = 0.0
+        self._reported_s = 0.0
 
     def add(self, n_bytes: int) -> None:
-        """`n_bytes` more; negative when a file starts over."""
+        """Counts `n_bytes` more; negative when a file starts over."""
         now = time.monotonic()
         with self._lock:
             self._done += n_bytes
             if n_bytes > 64 << 20 or not self._marks:
-                # A partial file from an earlier run is counted at once; it is not speed.
+                # The bytes of an earlier run, counted at once: no measure of the rate.
                 self._marks.clear()
             self._marks.append((now, self._done))
             while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_S:
                 self._marks.popleft()
-            if now - self._told_s < REPORT_EVERY_S:
+            if now - self._reported_s < REPORT_EVERY_S:
                 return
-            self._told_s = now
+            self._reported_s = now
             progress = self._progress(now)
         self._on_progress(progress)
 
     def finish(self) -> None:
-        """Everything is here."""
+        """Reports that everything is done."""
         with self._lock:
             self._done = self._total
             progress = self._progress(time.monotonic())
@@ -372,7 +366,7 @@ class _Meter:
 
 
 def _check_listing(model: str, files: Iterable[_RemoteFile], target: Path) -> None:
-    """Every file is on the hub, and the disk has room for those that are not here yet."""
+    """Raises ModelDownloadError where a file is not on the hub or the disk has too little room."""
     files = list(files)
     missing = set(FILES) - {file.name for file in files} - {"configuration.json"}
     if missing:
@@ -398,7 +392,11 @@ def _has_size(path: Path, size: int) -> bool:
 
 
 def _check_files(model: str, path: Path, files: Iterable[_RemoteFile]) -> None:
-    """Sizes and hashes as the hub lists them; what differs is removed, so that it comes anew."""
+    """Compares sizes and hashes with the hub's list; a file that differs is removed.
+
+    Raises:
+        ModelDownloadError: a file differs; the next attempt downloads it again.
+    """
     for file in files:
         place = path / file.name
         if _has_size(place, file.size) and file.sha256 in (None, "", sha256_of(place)):
@@ -411,7 +409,7 @@ def _check_files(model: str, path: Path, files: Iterable[_RemoteFile]) -> None:
 
 
 def _problem(error: BaseException) -> Phrase:
-    """What to tell about a client's exception; the clients' classes are matched by name."""
+    """The text for a client's exception; the clients' classes are matched by name."""
     # ModelScope's client wraps the errors of single files.
     failed = getattr(error, "failed_files", None)
     if failed:

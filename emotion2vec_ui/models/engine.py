@@ -1,13 +1,12 @@
-"""Clips in, predictions out: windows, exact batches, 16-bit precision, out-of-memory.
+"""Runs clips through a loaded model: windows, padded batches, halving when memory runs out.
 
-This module knows tensors and nothing of requests; `batching.py` shares one model among many
-callers and is built from the same parts.
+`batching` shares one model among many callers and is built from the same parts.
 
 Long audio is cut into windows of at most `WINDOW_S`, each normalised by itself as every utterance
-is. Neighbouring windows overlap by `2 * CONTEXT_S`; each gives its frames up to the middle of the
-overlap, so every frame is counted once and has heard a second on both sides. Windows start on the
-20 ms grid: the frames of a long recording are those of a short one. Its logits and its embedding
-are the means over all frames, that is the windows' own weighted by their durations.
+is. Neighbouring windows overlap by `2 * CONTEXT_S`; the frames up to the middle of the overlap are
+taken from the one, the others from the other, so every frame is counted once and was computed with
+a second of audio on both sides. Windows start on the 20 ms grid, so that a long recording has the
+same frames as a short one. Its logits and its embedding are the means over all frames.
 """
 
 from __future__ import annotations
@@ -36,14 +35,13 @@ if TYPE_CHECKING:
     from emotion2vec_ui.models.loader import Loaded
 
 WINDOW_S = 30.0
-"""Longest stretch seen at once: the article advises 1-30 s, and attention grows with its square."""
+"""Longest window: the article advises 1-30 s, and attention grows with its square."""
 
 LOW_VRAM_WINDOW_S = 10.0
 """The same for --low-vram: 1/9 of the attention bias of a 30 s window."""
 
 CONTEXT_S = 1.0
-"""What a window hears beyond the frames it gives, on each side that has a neighbour."""
-
+"""Audio in a window beyond the frames taken from it, on each side that has a neighbour."""
 
 CUDA_BATCH_S = 120.0
 """Padded seconds in one batch on a GPU; not yet tuned on one."""
@@ -53,26 +51,24 @@ CPU_BATCH_S = 0.0
 faster on two cores, only larger."""
 
 LOST_RETRY_AFTER_S = 15
-"""What a caller is told to wait when the GPU failed: what loading plus_large takes at most."""
+"""Retry-After when the GPU failed: the longest time that loading plus_large takes."""
 
 SPILL_BYTES = 64_000_000
-"""Frame features above this size live in a temporary file instead of memory."""
+"""Frame features above this size are kept in a temporary file instead of memory."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one recording.
+    """The model's answer for one recording; labels in the order of `labels.EMOTIONS`.
 
     Attributes:
-        labels: the model's emotions, English lower case, in the order of the logits.
-        logits: float32 (labels,).
+        logits: float32 (9,).
         embedding: float32 (dim,), the mean of the frame features.
         n_frames: frames in the recording, 50 per second.
-        frame_logits: float32 (frames, labels), or None when not asked for.
+        frame_logits: float32 (frames, 9), or None when not asked for.
         frame_features: float32 (frames, dim), or None when not asked for.
     """
 
-    labels: tuple[str, ...]
     logits: np.ndarray
     embedding: np.ndarray
     n_frames: int
@@ -81,22 +77,22 @@ class Prediction:
 
     @property
     def scores(self) -> np.ndarray:
-        """float64 (labels,): softmax of the logits; sums to 1."""
+        """float64 (9,): softmax of the logits; sums to 1."""
         return softmax(self.logits)
 
     @property
     def frame_scores(self) -> np.ndarray | None:
-        """float64 (frames, labels): softmax of each frame's logits, or None."""
+        """float64 (frames, 9): softmax of each frame's logits, or None."""
         return None if self.frame_logits is None else softmax(self.frame_logits)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of one recording, and which of its frames count.
+    """A part of one recording that the model sees at once, and the frames taken from it.
 
     Attributes:
-        start, stop: samples of the recording.
-        first, last: the frames it gives, counted from the window's own start; `last` excluded.
+        start, stop: samples of the recording; `stop` excluded.
+        first, last: frames taken, counted from the window's own start; `last` excluded.
     """
 
     start: int
@@ -122,7 +118,7 @@ def plan(n_samples: int, window_s: float = WINDOW_S) -> list[Window]:
     if n_samples <= longest:
         return [Window(0, n_samples, 0, total)]
     context = int(CONTEXT_S * FRAMES_PER_S)
-    # Frames that one window can give when it has a neighbour on both sides.
+    # Frames taken from one window when it has a neighbour on both sides.
     core = frame_count(longest) - 2 * context
     n_windows = -(-total // core)
     edges = [total * i // n_windows for i in range(n_windows + 1)]
@@ -136,16 +132,13 @@ def plan(n_samples: int, window_s: float = WINDOW_S) -> list[Window]:
 
 
 class Collector:
-    """Puts the windows of one recording together again, in whatever order they come.
+    """Collects the windows of one recording, in any order, into its prediction.
 
     Sums are float64: an hour has 180,000 frames.
     """
 
-    def __init__(
-        self, n_samples: int, labels: tuple[str, ...], *, frames: bool, features: bool
-    ) -> None:
+    def __init__(self, n_samples: int, *, frames: bool, features: bool) -> None:
         self._n_frames = frame_count(n_samples)
-        self._labels = labels
         self._want_frames = frames
         self._want_features = features
         self._counted = 0
@@ -155,7 +148,7 @@ class Collector:
         self._frame_features: np.ndarray | None = None
 
     def add(self, window: Window, features: np.ndarray, logits: np.ndarray) -> None:
-        """Takes the features (frames, dim) and logits (frames, labels) of a whole window."""
+        """Adds a whole window's features (frames, dim) and logits (frames, 9)."""
         features = features[window.first : window.last]
         logits = logits[window.first : window.last]
         begin = window.start // HOP_SAMPLES + window.first
@@ -176,7 +169,6 @@ class Collector:
         """The recording's prediction, once every window was added."""
         assert self._counted == self._n_frames, (self._counted, self._n_frames)
         return Prediction(
-            labels=self._labels,
             logits=np.asarray(self._logit_sum / self._counted, dtype=np.float32),
             embedding=np.asarray(self._feature_sum / self._counted, dtype=np.float32),
             n_frames=self._n_frames,
@@ -194,14 +186,14 @@ def predict(
     window_s: float = WINDOW_S,
     batch_s: float | None = None,
 ) -> list[Prediction]:
-    """Predictions in the order given.
+    """Predicts clips; the answers are in the order of the clips.
 
     Args:
         loaded: the model that answers all of them.
         clips: float32 (samples,), 16 kHz mono, finite, at least 400 samples each.
         frames: keep the logits of every frame.
         features: keep the features of every frame.
-        window_s: longest stretch the model sees at once, in seconds.
+        window_s: longest window in seconds.
         batch_s: padded seconds in one batch; None takes what suits the device.
 
     Raises:
@@ -209,7 +201,7 @@ def predict(
     """
     if batch_s is None:
         batch_s = default_batch_s(loaded.device)
-    collectors = [Collector(len(c), loaded.labels, frames=frames, features=features) for c in clips]
+    collectors = [Collector(len(c), frames=frames, features=features) for c in clips]
     pieces = [(i, window) for i, clip in enumerate(clips) for window in plan(len(clip), window_s)]
     pieces.sort(key=lambda piece: piece[1].n_samples)
     for batch in batches(pieces, [window.n_samples for _, window in pieces], batch_s):
@@ -225,7 +217,7 @@ def default_batch_s(device: str) -> float:
 
 
 def batches(items: Sequence[Any], n_samples: Sequence[int], batch_s: float) -> Iterable[list[Any]]:
-    """Groups neighbours while the group, padded to its longest, stays within `batch_s`.
+    """Groups consecutive items while the group, padded to its longest, stays within `batch_s`.
 
     A group has at least one item, however long that is.
     """
@@ -243,18 +235,18 @@ def batches(items: Sequence[Any], n_samples: Sequence[int], batch_s: float) -> I
 
 
 def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """One batch through the model; on out-of-memory its halves, down to single windows.
+    """Runs one batch; where memory runs out its halves, down to single windows.
 
     Args:
         loaded: the model.
         waves: float32 (samples,), 16 kHz mono, not yet normalised.
 
     Returns:
-        For each: features (frames, dim) and logits (frames, labels), float32.
+        For each: features (frames, dim) and logits (frames, 9), float32.
 
     Raises:
         OutOfMemory: a single window does not fit.
-        DeviceLost: the GPU is gone, or will take no more work from this process.
+        DeviceLost: the GPU failed and takes no more work from this process.
     """
     import torch
 
@@ -265,7 +257,7 @@ def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, n
             raise DeviceLost(device=loaded.device, retry_after_s=LOST_RETRY_AFTER_S) from error
         if not _is_out_of_memory(error):
             raise
-    # Out of the except block first: the traceback holds the tensors that did not fit.
+    # Outside the except block: its traceback would keep the tensors that did not fit.
     if loaded.device != "cpu":
         torch.cuda.empty_cache()
     if len(waves) == 1:
@@ -307,15 +299,14 @@ def _forward(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarr
         features = backbone(batch, lengths)
         # The head is tiny: in fp32 it costs nothing and keeps frame and utterance logits equal.
         features = features.float()
-        bias = None if head.bias is None else head.bias.float()
-        logits = F.linear(features, head.weight.float(), bias)
+        logits = F.linear(features, head.weight.float(), head.bias.float())
         features, logits = features.cpu(), logits.cpu()
     n_frames = [frame_count(len(clip)) for clip in clips]
     return [(features[i, :n].numpy(), logits[i, :n].numpy()) for i, n in enumerate(n_frames)]
 
 
 def _buffer(shape: tuple[int, int]) -> np.ndarray:
-    """An empty float32 array; a large one lies in a file that is gone when the array is."""
+    """An empty float32 array; a large one is mapped from a file that is deleted with it."""
     if shape[0] * shape[1] * 4 <= SPILL_BYTES:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile() as file:

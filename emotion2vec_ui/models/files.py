@@ -1,71 +1,91 @@
-"""Where a model's files lie and whether they can be right: names, places, labels, configuration.
+"""The files of a model: their names, where they are looked for, and what they must contain.
 
-`resolve` finds a model on this machine and touches no network; `verify` reads everything but the
-weights and refuses what cannot be right.
+`resolve` finds a model on this machine and uses no network; `verify` checks every file but the
+weights. The built-in model's files and the hubs' names and caches are described here too.
+Importing this module imports nothing but the standard library: `doctor` needs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emotion2vec_ui.errors import ModelDownloadError, ModelFilesError
+from emotion2vec_ui.errors import ModelFilesError
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models import download
 from emotion2vec_ui.settings import AUTO, COMPACT, PLUS_LARGE, Settings
 from emotion2vec_ui.texts import Phrase
 
-SLIM_NAME = "model.slim.safetensors"
 CHECKPOINT_NAME = "model.pt"
 CONFIG_NAME = "config.yaml"
 TOKENS_NAME = "tokens.txt"
 
+SLIM_NAME = "model.slim.safetensors"
+"""What inference needs of the checkpoint; written by the first load (see `weights`)."""
+
 REFERENCE_NAME = "reference.json"
 """Optional, beside a model: `{"embedding_norm": [low, high]}`, measured on reference audio."""
+
+BUILT_IN_DIRECTORY = Path(__file__).parent / "built_in"
+BUILT_IN_WEIGHTS_NAME = "model.safetensors"
+BUILT_IN_CARD_NAME = "card.json"
+
+BUILT_IN = "built in"
+"""Origin of the model that is part of this package; see `Location.origin`."""
+
+MODELSCOPE_REVISION = "master"
+"""Older revisions of plus_large have a list of labels with five usable names."""
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a model lies.
+    """Where a model's files are.
 
     Attributes:
-        path: its directory; None for the built-in model.
-        id: what results call it, for example "iic/emotion2vec_plus_large".
+        path: their directory.
+        id: what results call the model, for example "iic/emotion2vec_plus_large".
         origin: "cache" (of a hub), "models/", "directory", "built in" or "downloaded".
-        revision: of the hub, where it can be told.
+        revision: of the hub, or None where it is not known.
     """
 
-    path: Path | None
+    path: Path
     id: str
     origin: str
     revision: str | None = None
 
+    @property
+    def is_built_in(self) -> bool:
+        """Whether this is the model that is part of this package."""
+        return self.origin == BUILT_IN
+
 
 @dataclass(frozen=True)
-class Facts:
-    """What `verify` found in a directory.
+class VerifiedFiles:
+    """What `verify` read from a model's directory.
 
     Attributes:
         path: the directory.
-        labels: English keys, by index of the head's outputs.
-        label_names: the same as tokens.txt has them, for example "生气/angry".
+        labels: the nine of `EMOTIONS`, in the order of the head's outputs.
         config: `model_conf` of config.yaml.
         scope_map: pairs (prefix in the checkpoint, prefix in the module).
-        checkpoint: model.pt; None where only slim weights are left.
-        checkpoint_bytes: its size, or that of the slim weights.
+        checkpoint: path of model.pt; None where only slim weights are present.
+        weights_bytes: size of the checkpoint, or else of the slim weights.
     """
 
     path: Path
     labels: tuple[str, ...]
-    label_names: tuple[str, ...]
     config: Mapping[str, Any] = field(repr=False)
     scope_map: tuple[tuple[str, str], ...]
     checkpoint: Path | None
-    checkpoint_bytes: int
+    weights_bytes: int
+
+
+# --- names ---------------------------------------------------------------------------------------
 
 
 def wanted_id(settings: Settings) -> str:
@@ -74,11 +94,38 @@ def wanted_id(settings: Settings) -> str:
         return PLUS_LARGE
     if Path(settings.model).expanduser().is_dir():
         return Path(settings.model).expanduser().resolve().name
-    return download.modelscope_id(settings.model)
+    return modelscope_id(settings.model)
+
+
+def modelscope_id(name: str) -> str:
+    """ModelScope's id for `name`, which may lack its owner or be Hugging Face's id."""
+    owner, _, short = name.rpartition("/")
+    if owner in ("", "emotion2vec") and short.startswith("emotion2vec_"):
+        return f"iic/{short}"
+    return name
+
+
+def hugging_face_id(name: str) -> str:
+    """Hugging Face's id for `name`, which may be ModelScope's."""
+    owner, _, short = modelscope_id(name).rpartition("/")
+    return f"emotion2vec/{short}" if owner == "iic" else name
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` has the form `owner/name` of both hubs, and is not a path."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
+
+
+# --- places --------------------------------------------------------------------------------------
+
+
+def built_in() -> Location:
+    """The model that is part of this package."""
+    return Location(BUILT_IN_DIRECTORY, COMPACT, BUILT_IN)
 
 
 def resolve(settings: Settings) -> Location | None:
-    """Where the wanted model lies on this machine; None when it would have to be downloaded.
+    """Where the wanted model is on this machine; None when it would have to be downloaded.
 
     Order: a directory of that name; `models/` beside the program; the hubs' caches.
 
@@ -86,21 +133,60 @@ def resolve(settings: Settings) -> Location | None:
         ModelFilesError: `--model` is a path, and there is no such directory.
     """
     if settings.model == COMPACT:
-        return Location(None, COMPACT, "built in")
+        return built_in()
     wanted = wanted_id(settings)
     directory = Path(settings.model).expanduser()
     if settings.model != AUTO and directory.is_dir():
         return Location(directory.resolve(), wanted, "directory", revision_of(directory))
-    if not download.is_hub_id(wanted):
+    if not is_hub_id(wanted):
         raise ModelFilesError(path=settings.model, problem=Phrase("model.no_directory"))
-    name = wanted.rpartition("/")[2]
-    for path in (settings.models_dir / name, settings.models_dir / wanted):
+    for path in (models_directory(settings), settings.models_dir / wanted):
         if _is_complete(path):
             return Location(path, wanted, "models/", revision_of(path))
-    for path in download.cached_directories(wanted):
+    for path in cached_directories(wanted):
         if _is_complete(path):
             return Location(path, wanted, "cache", revision_of(path))
     return None
+
+
+def models_directory(settings: Settings) -> Path:
+    """Where the wanted model is kept in `models/` beside the program."""
+    return settings.models_dir / wanted_id(settings).rpartition("/")[2]
+
+
+def cached_directories(model: str) -> list[Path]:
+    """Where the hubs' clients, old and new, keep `model`: directories that exist, newest first.
+
+    The places are written down here: importing the clients to ask them would take longer than
+    all the rest of `doctor`.
+    """
+    owner, _, name = modelscope_id(model).rpartition("/")
+    home = Path.home()
+    bases = [Path(os.environ.get("MODELSCOPE_CACHE") or home / ".cache" / "modelscope")]
+    bases.append(bases[0] / "hub")
+    found: list[Path] = []
+    for base in bases:
+        snapshots = base / "models" / f"{owner}--{name}" / "snapshots"
+        found += [snapshots / MODELSCOPE_REVISION, *_newest_first(snapshots)]
+        found += [base / "models" / owner / name, base / owner / name]
+    hf_home = Path(os.environ.get("HF_HOME") or user_cache() / "huggingface")
+    hf_cache = Path(os.environ.get("HF_HUB_CACHE") or hf_home / "hub")
+    hf_folder = "models--" + hugging_face_id(model).replace("/", "--")
+    found += _newest_first(hf_cache / hf_folder / "snapshots")
+    return [path for path in dict.fromkeys(found) if path.is_dir()]
+
+
+def user_cache() -> Path:
+    """The user's cache folder, by the XDG Base Directory Specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """The folder's entries by falling time of change; empty where there is no such folder."""
+    try:
+        return sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        return []
 
 
 def _is_complete(path: Path) -> bool:
@@ -109,7 +195,7 @@ def _is_complete(path: Path) -> bool:
 
 
 def revision_of(path: Path) -> str | None:
-    """The hub's revision of a cached directory, from its place or ModelScope's `.mv` file."""
+    """The hub's revision of a cached directory, from its path or ModelScope's `.mv` file."""
     if path.parent.name == "snapshots":
         return path.name
     try:
@@ -119,44 +205,11 @@ def revision_of(path: Path) -> str | None:
     return first.rpartition(":")[2].strip() or None
 
 
-def fetch(
-    settings: Settings,
-    on_progress: Callable[[download.Progress], None] = lambda progress: None,
-) -> Path:
-    """The wanted model's directory, verified; downloaded unless it is on this machine.
-
-    Args:
-        settings: which model, which hub, and whether the hub's cache may be used.
-        on_progress: see `download.download`.
-
-    Raises:
-        ModelDownloadError: it is not here and cannot be fetched.
-        ModelFilesError: the files are here, and they are not those of a complete model.
-    """
-    location = resolve(settings)
-    if location is None:
-        return fetch_wanted(settings, on_progress)
-    if location.path is None:
-        from emotion2vec_ui.models import compact
-
-        return compact.DIRECTORY
-    return verify(location.path).path
+# --- contents ------------------------------------------------------------------------------------
 
 
-def fetch_wanted(settings: Settings, on_progress: Callable[[download.Progress], None]) -> Path:
-    """Downloads the wanted model and verifies it; errors and arguments as of `fetch`."""
-    wanted = wanted_id(settings)
-    if settings.offline:
-        raise ModelDownloadError(model=wanted, problem=Phrase("download.offline"))
-    directory = None
-    if settings.no_hf_weights_cache:
-        directory = settings.models_dir / wanted.rpartition("/")[2]
-    path = download.download(wanted, hub=settings.hub, directory=directory, on_progress=on_progress)
-    return verify(path).path
-
-
-def verify(path: Path) -> Facts:
-    """Reads everything in a model's directory but its weights.
+def verify(path: Path) -> VerifiedFiles:
+    """Reads and checks everything in a model's directory but its weights.
 
     Raises:
         ModelFilesError: a file is missing, cut, a Git-LFS pointer, or of another kind of model.
@@ -170,12 +223,13 @@ def verify(path: Path) -> Facts:
     else:
         checkpoint = None
         n_bytes = (path / SLIM_NAME).stat().st_size
-    labels, label_names = _read_tokens(path / TOKENS_NAME)
+    labels = _read_labels(path / TOKENS_NAME)
     config, scope_map = _read_config(path / CONFIG_NAME)
-    return Facts(path, labels, label_names, config, scope_map, checkpoint, n_bytes)
+    return VerifiedFiles(path, labels, config, scope_map, checkpoint, n_bytes)
 
 
 def _check_file(path: Path) -> None:
+    """Raises ModelFilesError where a file is absent, unreadable, empty or a Git-LFS pointer."""
     try:
         with path.open("rb") as file:
             start = file.read(len(LFS_POINTER))
@@ -190,26 +244,28 @@ def _check_file(path: Path) -> None:
         raise ModelFilesError(path=path, problem=Phrase("model.lfs_pointer"))
 
 
-def _read_tokens(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """English keys and the names as they stand, by index."""
+def _read_labels(path: Path) -> tuple[str, ...]:
+    """English labels in the order of tokens.txt; its `<unk>` is `unknown`."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         problem = Phrase("model.unreadable", detail=str(error))
         raise ModelFilesError(path=path, problem=problem) from error
-    names = tuple(line.strip() for line in lines if line.strip())
+    tokens = [line.strip() for line in lines if line.strip()]
     # Before 2024-06-24 plus_large came with such a list, and some revisions still do.
-    unused = [name for name in names if name.startswith("unuse")]
-    if unused or len(names) < len(EMOTIONS):
-        problem = Phrase("model.old_tokens", count=len(names) - len(unused))
+    unused = [token for token in tokens if token.startswith("unuse")]
+    if unused or len(tokens) < len(EMOTIONS):
+        problem = Phrase("model.old_tokens", count=len(tokens) - len(unused))
         raise ModelFilesError(path=path, problem=problem)
-    keys = tuple(
-        "unknown" if name == "<unk>" else name.rpartition("/")[2].strip().lower() for name in names
+    # A token is "生气/angry".
+    labels = tuple(
+        "unknown" if token == "<unk>" else token.rpartition("/")[2].strip().lower()
+        for token in tokens
     )
-    if sorted(keys) != sorted(EMOTIONS):
-        problem = Phrase("model.other_tokens", found=", ".join(keys))
+    if sorted(labels) != sorted(EMOTIONS):
+        problem = Phrase("model.other_tokens", found=", ".join(labels))
         raise ModelFilesError(path=path, problem=problem)
-    return keys, names
+    return labels
 
 
 def _read_config(path: Path) -> tuple[Mapping[str, Any], tuple[tuple[str, str], ...]]:

@@ -1,7 +1,4 @@
-"""The one instance of the model: a thread that finds, downloads and loads it, and its state.
-
-plus_large's checkpoint is 1.95 GB, three copies of its weights. The first load keeps what
-inference needs as `model.slim.safetensors`; later loads read that file straight into the module.
+"""Holds the one instance of the model: a thread that finds, downloads and loads it; its state.
 
 Importing this module imports neither torch nor funasr.
 """
@@ -22,46 +19,48 @@ from emotion2vec_ui.errors import (
     ShuttingDown,
 )
 from emotion2vec_ui.models import download
-from emotion2vec_ui.models.files import Location, fetch_wanted, resolve, revision_of, wanted_id
+from emotion2vec_ui.models.files import Location, built_in, resolve, revision_of, wanted_id
 from emotion2vec_ui.models.loader import Loaded, load
-from emotion2vec_ui.settings import AUTO, COMPACT, Settings
+from emotion2vec_ui.settings import AUTO, Settings
 from emotion2vec_ui.texts import Phrase
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5
-"""What a client is told to wait while the model loads; loading takes 1 to 15 s."""
+"""Retry-After while the model loads, which takes 1 to 15 s."""
 
 BACKOFF_S = (15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Pauses between attempts to download in the background; the last one repeats."""
+"""Pauses between attempts to download in the background; the last is repeated."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far the holder is.
+    """What the holder does now, and which model answers.
 
     Attributes:
         state: "idle", "importing", "downloading", "loading", "ready" or "failed".
         seconds: since this state began.
         wanted: id of the model that `--model` asks for.
         answering: id of the model that answers now, or None.
+        answering_built_in: whether that is the built-in model.
         notice: why another than the wanted model answers, or None:
             "compact_while_downloading", "compact_while_loading", "compact_offline",
             "compact_download_failed" or "compact_load_failed".
-        progress: done part of the download, 0 to 1; None when nothing downloads or the size is
-            unknown.
+        progress: share of the download that is done, 0 to 1; None when nothing downloads or the
+            size is unknown.
         bytes_done: of the download.
         bytes_total: of the download; 0 when unknown.
         rate_bytes_s: of the last seconds.
         eta_s: until the download is done, or None.
-        error: what went wrong last, or None; it has `code`, `message(lang)` and `hint(lang)`.
-        retry_in_s: until the next attempt by itself, or None.
+        error: the last failure, or None.
+        retry_in_s: until the next automatic attempt, or None.
     """
 
     state: str
     seconds: float
     wanted: str
     answering: str | None
+    answering_built_in: bool
     notice: str | None = None
     progress: float | None = None
     bytes_done: int = 0
@@ -73,11 +72,11 @@ class Status:
 
 
 class ModelHolder:
-    """Loads the model in a thread of its own and hands it out.
+    """Loads the model in a thread of its own; `get` returns it.
 
     With `auto` and no plus_large on this machine, the built-in model answers at once, and
-    plus_large takes its place when it is downloaded and loaded. A `Loaded` that was handed out
-    stays valid whatever the holder does next.
+    plus_large replaces it when it is downloaded and loaded. A `Loaded` that `get` returned stays
+    usable after that.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -95,7 +94,7 @@ class ModelHolder:
         self._retry_at: float | None = None
 
     def start(self) -> None:
-        """Begins to load, unless that is under way or done."""
+        """Starts loading, unless that runs already or is done."""
         with self._changed:
             running = self._thread is not None and self._thread.is_alive()
             if running or self._stopping.is_set() or self._state == "ready":
@@ -105,7 +104,7 @@ class ModelHolder:
             self._thread.start()
 
     def retry(self) -> None:
-        """Tries again at once after a failure; during the pause before the next attempt too."""
+        """Tries again at once after a failure, also during the pause before the next attempt."""
         self._again.set()
         with self._changed:
             waiting = self._retry_at is not None
@@ -113,9 +112,9 @@ class ModelHolder:
             self.start()
 
     def lost(self, loaded: Loaded) -> None:
-        """Tells that the device of `loaded` failed: it answers no more, and is loaded anew.
+        """Reports that the device of `loaded` failed: it answers no more and is loaded again.
 
-        Where the device stays away, loading fails, and status and every request tell that.
+        Where the device stays unavailable, loading fails, and `status` and `get` say so.
         """
         with self._changed:
             loading = self._thread is not None and self._thread.is_alive()
@@ -127,7 +126,7 @@ class ModelHolder:
         self.start()
 
     def stop(self) -> None:
-        """Ends the download and the thread; `get` raises from now on."""
+        """Ends the download and the thread; `get` raises afterwards."""
         self._stopping.set()
         self._again.set()
         with self._changed:
@@ -137,7 +136,7 @@ class ModelHolder:
             thread.join(timeout=5.0)
 
     def status(self) -> Status:
-        """A snapshot; cheap."""
+        """A snapshot; takes microseconds."""
         with self._changed:
             now = time.monotonic()
             progress = self._progress if self._state == "downloading" else None
@@ -146,6 +145,7 @@ class ModelHolder:
                 seconds=now - self._since,
                 wanted=wanted_id(self._settings),
                 answering=None if self._current is None else self._current.id,
+                answering_built_in=self._current is not None and self._current.is_built_in,
                 notice=None if self._current is None else self._notice,
                 progress=progress.fraction if progress else None,
                 bytes_done=progress.bytes_done if progress else 0,
@@ -180,7 +180,7 @@ class ModelHolder:
                 if self._current is not None:
                     return self._current
                 if self._state == "failed" and self._error is not None:
-                    # A new one: several threads may raise it, each with its own traceback.
+                    # A new object: several threads may raise it, each with its own traceback.
                     raise type(self._error)(**self._error.facts) from self._error
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -202,59 +202,58 @@ class ModelHolder:
             pass
         except EmotionError as error:
             self._fail(error)
-        except Exception as error:  # anything else is a bug: it must show, not hang every request
+        except Exception as error:  # a bug: it must be reported, or every request would hang
             logger.exception("Loading the model failed.")
             problem = Phrase("model.build_failed", detail=f"{type(error).__name__}: {error}")
             self._fail(ModelLoadError(model=wanted_id(self._settings), problem=problem))
 
     def _run_named(self) -> None:
-        """`--model` names one: that one, or an error."""
+        """Loads the model that `--model` names, and no other."""
         location = resolve(self._settings)
         if location is None:
             location = self._download()
         self._use(load(location, self._settings, self._set_state), notice=None)
 
     def _run_auto(self) -> None:
+        """Loads plus_large; the built-in model answers until then, and where there is none."""
         location = resolve(self._settings)
         if location is not None:
-            self._load_or_compact(location)
+            self._load_or_use_built_in(location)
             return
         notice = "compact_offline" if self._settings.offline else "compact_while_downloading"
         try:
-            self._use_compact(notice)
+            self._use_built_in(notice)
         except (ModelFilesError, ModelLoadError) as error:
             if self._settings.offline:
                 raise
-            # Requests wait for the download then, as they do for a model named outright.
+            # Requests then wait for the download, as they do for a model given by name.
             logger.error("The built-in model cannot be loaded: %s", error)
         if self._settings.offline:
             return
-        self._load_or_compact(self._download_patiently())
+        self._load_or_use_built_in(self._download_with_retries())
 
-    def _load_or_compact(self, location: Location) -> None:
+    def _load_or_use_built_in(self, location: Location) -> None:
         """Loads plus_large; where its files cannot be used the built-in model answers.
 
-        A missing device is a missing device for either model: that error stays an error.
+        DeviceUnavailable is not caught: the device is missing for the built-in model too.
         """
         try:
             self._use(load(location, self._settings, self._set_state), notice=None)
         except (ModelFilesError, ModelLoadError) as error:
-            logger.error("%s", error)
             if self._current is None:
                 with contextlib.suppress(ModelFilesError, ModelLoadError):
-                    self._use_compact("compact_load_failed")
+                    self._use_built_in("compact_load_failed")
             with self._changed:
                 self._notice = "compact_load_failed"
             self._fail(error)
 
-    def _use_compact(self, notice: str) -> None:
+    def _use_built_in(self, notice: str) -> None:
         if self._current is None:
-            compact = Location(None, COMPACT, "built in")
-            self._use(load(compact, self._settings, self._set_state), notice=notice)
+            self._use(load(built_in(), self._settings, self._set_state), notice=notice)
         logger.warning("The built-in compact model answers (%s).", notice)
 
-    def _download_patiently(self) -> Location:
-        """Downloads, and after a failure tries again by itself, in growing intervals."""
+    def _download_with_retries(self) -> Location:
+        """Downloads; after a failure waits, ever longer, and tries again."""
         attempt = 0
         while True:
             try:
@@ -277,7 +276,7 @@ class ModelHolder:
 
     def _download(self) -> Location:
         self._set_state("downloading")
-        path = fetch_wanted(self._settings, self._on_progress)
+        path = download.fetch_absent(self._settings, self._on_progress)
         with self._changed:
             if self._current is not None:
                 self._notice = "compact_while_loading"

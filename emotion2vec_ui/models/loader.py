@@ -1,4 +1,4 @@
-"""From verified files to a model that answers: device, precision, module, weights.
+"""Loads a model: chooses device and precision, builds the module, reads its weights.
 
 Importing this module imports neither torch nor funasr.
 """
@@ -8,16 +8,28 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from emotion2vec_ui.errors import DeviceUnavailable, ModelFilesError, ModelLoadError
 from emotion2vec_ui.hashing import sha256_of
-from emotion2vec_ui.models.files import CONFIG_NAME, REFERENCE_NAME, Facts, Location, verify
+from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models.files import (
+    BUILT_IN,
+    BUILT_IN_CARD_NAME,
+    BUILT_IN_WEIGHTS_NAME,
+    CONFIG_NAME,
+    REFERENCE_NAME,
+    Location,
+    VerifiedFiles,
+    verify,
+)
 from emotion2vec_ui.models.upstream import emotion2vec_class
-from emotion2vec_ui.models.weights import few, read_weights
+from emotion2vec_ui.models.weights import abbreviated, read_weights
 from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
@@ -27,18 +39,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Backbone(Protocol):
+    """What the engine needs of a model: frame features and the linear head on them."""
+
+    @property
+    def proj(self) -> torch.nn.Linear:
+        """The head: features (..., dim) -> logits (..., 9)."""
+
+    def __call__(self, waves: torch.Tensor, n_samples: torch.Tensor | None = None) -> torch.Tensor:
+        """Frame features (batch, frames, dim), 50 frames/s, of waves (batch, samples) at 16 kHz.
+
+        `n_samples`, int64 (batch,), are the lengths before padding; None when none is padded.
+        """
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """As of `torch.nn.Module`."""
+
+    def to(self, device: str) -> Any:
+        """As of `torch.nn.Module`."""
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to answer.
+    """A model ready to answer. Its head's outputs are in the order of `labels.EMOTIONS`.
 
     Attributes:
-        backbone: waves (batch, samples) -> frame features (batch, frames, dim), 50 frames/s, with
-            `n_frames(n_samples)` and the linear head `proj`.
-        labels: English keys, by index of the head's outputs.
-        label_names: the same as the model's own files name them.
+        backbone: the module and its head.
         id: for example "iic/emotion2vec_plus_large", "compact", or the directory's name.
         origin: "cache", "models/", "directory", "built in" or "downloaded".
-        weights_sha256: of the checkpoint file.
+        weights_sha256: of the checkpoint file, hex.
         revision: of the hub, or None.
         device: "cpu", "cuda:0", ...
         dtype: of weights and activations.
@@ -46,14 +75,11 @@ class Loaded:
         load_s: seconds that loading took, imports included.
         parameters: number of them.
         dim: width of a feature vector.
-        is_compact: whether this is the built-in model.
         embedding_norm: lowest and highest usual L2 norm of an utterance embedding, or None where
-            nobody measured it.
+            it was not measured.
     """
 
-    backbone: Any
-    labels: tuple[str, ...]
-    label_names: tuple[str, ...]
+    backbone: Backbone
     id: str
     origin: str
     weights_sha256: str
@@ -64,8 +90,12 @@ class Loaded:
     load_s: float
     parameters: int
     dim: int
-    is_compact: bool
     embedding_norm: tuple[float, float] | None
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether this is the model that is part of this package."""
+        return self.origin == BUILT_IN
 
 
 # --- device and precision -----------------------------------------------------------------------
@@ -92,11 +122,16 @@ def choose_device(name: str) -> str:
     return f"cuda:{index}"
 
 
-def choose_precision(settings: Settings, device: str) -> tuple[str, list[str]]:
-    """The precision on `device`, and a line for the log for each flag that had nothing to act on.
+def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tuple[str, list[str]]:
+    """The precision on `device`, and a line for the log for each flag that has no effect there.
 
     `auto` means fp32 everywhere: exactness first. `--medvq` and `--low-vram` mean bf16 where the
     hardware has it, else fp16 on a GPU and fp32 on a CPU.
+
+    Args:
+        settings: the flags.
+        device: "cpu" or "cuda:N".
+        has_bf16: see `has_bf16`.
 
     Returns:
         ("fp32" | "bf16" | "fp16", lines in English).
@@ -106,12 +141,12 @@ def choose_precision(settings: Settings, device: str) -> tuple[str, list[str]]:
     if settings.low_vram and on_cpu:
         notes.append("--low-vram has nothing to act on: the model runs on the CPU.")
     if settings.precision != "auto":
-        if settings.precision == "bf16" and not _has_bf16(device):
+        if settings.precision == "bf16" and not has_bf16:
             notes.append(f"--precision bf16: {device} has no bf16 in hardware; this will be slow.")
         return settings.precision, notes
     if not settings.medvq and not (settings.low_vram and not on_cpu):
         return "fp32", notes
-    if _has_bf16(device):
+    if has_bf16:
         return "bf16", notes
     if on_cpu:
         notes.append("--medvq has nothing to act on: this CPU has no bf16; fp32 is used.")
@@ -119,15 +154,16 @@ def choose_precision(settings: Settings, device: str) -> tuple[str, list[str]]:
     return "fp16", notes
 
 
-def _has_bf16(device: str) -> bool:
+def has_bf16(device: str) -> bool:
+    """Whether the device computes in bf16 in hardware."""
     import torch
 
     if device != "cpu":
         # Ampere, compute capability 8, was the first with bf16 units.
         return torch.cuda.get_device_capability(torch.device(device))[0] >= 8
-    # torch has no public question for this; without an answer the CPU counts as one without.
-    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, question, bool)() for question in questions)
+    # torch has no public function for this; where it has none at all, the answer is no.
+    queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, query, bool)() for query in queries)
 
 
 def _dtype(precision: str, device: str) -> torch.dtype:
@@ -155,12 +191,12 @@ def load(
     settings: Settings,
     on_state: Callable[[str], None] = lambda state: None,
 ) -> Loaded:
-    """Loads the model that lies at `location`.
+    """Loads the model at `location`.
 
     Args:
-        location: from `resolve` or `download.fetch`.
-        settings: device, precision, and where the slim weights may go.
-        on_state: told "importing" and "loading" as they begin.
+        location: from `files.resolve`, `files.built_in`, or made for a downloaded directory.
+        settings: device, precision, and where the slim weights may be written.
+        on_state: called with "importing" and "loading" as they begin.
 
     Raises:
         ModelFilesError: the files are not those of a complete emotion2vec model.
@@ -169,24 +205,46 @@ def load(
     """
     start = time.perf_counter()
     on_state("importing")
-    facts = None if location.path is None else verify(location.path)
+    files = None if location.is_built_in else verify(location.path)
     try:
         importlib.import_module("torch")
     except (ImportError, OSError) as error:
         problem = Phrase("model.import_failed", detail=str(error))
         raise ModelLoadError(model=location.id, problem=problem) from error
     device = choose_device(settings.device)
-    precision, notes = choose_precision(settings, device)
+    precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
+    if settings.disable_tensorrt:
+        notes.append(
+            "--disable-tensorrt has nothing to act on: this runtime is plain eager PyTorch, "
+            "without compiled or captured kernels."
+        )
     for note in notes:
         logger.warning(note)
     dtype = _dtype(precision, device)
-    if facts is None:
+    backbone: Backbone
+    if files is None:
         on_state("loading")
-        loaded = _load_compact(location, device, dtype, precision, start)
+        backbone, sha256 = _load_compact(location.path, device, dtype)
+        embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
     else:
-        loaded = _load_emotion2vec(
-            location, facts, settings, device, dtype, precision, start, on_state
-        )
+        module = _build(files)
+        on_state("loading")
+        backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
+        embedding_norm = _embedding_norm(location.path / REFERENCE_NAME)
+    loaded = Loaded(
+        backbone=backbone,
+        id=location.id,
+        origin=location.origin,
+        weights_sha256=sha256,
+        revision=location.revision,
+        device=device,
+        dtype=dtype,
+        precision=precision,
+        load_s=time.perf_counter() - start,
+        parameters=sum(parameter.numel() for parameter in backbone.parameters()),
+        dim=backbone.proj.in_features,
+        embedding_norm=embedding_norm,
+    )
     logger.info(
         "%s (%s) answers on %s in %s: %.1f M parameters, loaded in %.1f s.",
         loaded.id,
@@ -199,75 +257,42 @@ def load(
     return loaded
 
 
-def _load_compact(
-    location: Location, device: str, dtype: torch.dtype, precision: str, start: float
-) -> Loaded:
+def _load_compact(path: Path, device: str, dtype: torch.dtype) -> tuple[Backbone, str]:
+    """The built-in model and the sha256 of its weights."""
     from emotion2vec_ui.models import compact
 
     try:
-        backbone = compact.load(device=device, dtype=dtype)
-        sha256 = sha256_of(compact.DIRECTORY / compact.WEIGHTS_NAME)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        backbone = compact.load(path, device=device, dtype=dtype)
+        return backbone, sha256_of(path / BUILT_IN_WEIGHTS_NAME)
+    except Exception as error:  # safetensors has exceptions of its own, derived from no other
         problem = Phrase("model.unreadable", detail=str(error))
-        raise ModelFilesError(path=compact.DIRECTORY, problem=problem) from error
-    return Loaded(
-        backbone=backbone,
-        labels=tuple(backbone.labels),
-        label_names=tuple(backbone.labels),
-        id=location.id,
-        origin=location.origin,
-        weights_sha256=sha256,
-        revision=None,
-        device=device,
-        dtype=dtype,
-        precision=precision,
-        load_s=time.perf_counter() - start,
-        parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-        dim=backbone.proj.in_features,
-        is_compact=True,
-        embedding_norm=_norm_range(backbone.card),
-    )
-
-
-def _norm_range(card: Mapping[str, Any]) -> tuple[float, float] | None:
-    """`embedding_norm` of a card or of reference.json: `[low, high]`."""
-    try:
-        low, high = card["embedding_norm"]
-        return float(low), float(high)
-    except (KeyError, TypeError, ValueError):
-        return None
+        raise ModelFilesError(path=path, problem=problem) from error
 
 
 def _load_emotion2vec(
+    module: Any,
+    files: VerifiedFiles,
     location: Location,
-    facts: Facts,
     settings: Settings,
     device: str,
     dtype: torch.dtype,
-    precision: str,
-    start: float,
-    on_state: Callable[[str], None],
-) -> Loaded:
+) -> tuple[Backbone, str]:
+    """The module with its weights, and the sha256 of the checkpoint."""
     import torch
 
     from emotion2vec_ui.models.backbone import Emotion2vecBackbone
 
-    module = _build(facts)
-    on_state("loading")
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    state, sha256 = read_weights(location, facts, settings, shapes, device, dtype)
+    state, sha256 = read_weights(location, files, settings, shapes, device, dtype)
+    _order_head(state, files.labels)
     # `assign` puts these very tensors into the module: no second copy, and no random weights
-    # that could stay behind, for a tensor that is not assigned stays without memory ("meta").
+    # that could remain, for a tensor that is not assigned stays without memory ("meta").
     module.load_state_dict(state, strict=True, assign=True)
     module.eval().requires_grad_(False)
     left = [name for name, t in (*module.named_parameters(), *module.named_buffers()) if t.is_meta]
     if left:
-        problem = Phrase("model.missing_weights", count=len(left), names=few(left))
-        raise ModelFilesError(path=facts.path, problem=problem)
-    try:
-        reference = json.loads((facts.path / REFERENCE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        reference = {}
+        problem = Phrase("model.missing_weights", count=len(left), names=abbreviated(left))
+        raise ModelFilesError(path=files.path, problem=problem)
     try:
         backbone = Emotion2vecBackbone(module)
     except ValueError as error:
@@ -275,32 +300,23 @@ def _load_emotion2vec(
         raise ModelLoadError(model=location.id, problem=problem) from error
     if device != "cpu":
         torch.cuda.synchronize(torch.device(device))
-    return Loaded(
-        backbone=backbone.eval(),
-        labels=facts.labels,
-        label_names=facts.label_names,
-        id=location.id,
-        origin=location.origin,
-        weights_sha256=sha256,
-        revision=location.revision,
-        device=device,
-        dtype=dtype,
-        precision=precision,
-        load_s=time.perf_counter() - start,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        dim=module.proj.in_features,
-        is_compact=False,
-        embedding_norm=_norm_range(reference),
-    )
+    return backbone.eval(), sha256
 
 
-def _build(facts: Facts) -> Any:
-    """The module without memory and without its decoder."""
+def _order_head(state: dict[str, torch.Tensor], labels: tuple[str, ...]) -> None:
+    """Puts the head's rows, one per label, into the order of `EMOTIONS`; values are unchanged."""
+    order = [labels.index(emotion) for emotion in EMOTIONS]
+    for name in ("proj.weight", "proj.bias"):
+        state[name] = state[name][order]
+
+
+def _build(files: VerifiedFiles) -> Any:
+    """The module of funasr, without memory for its weights and without its decoder."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     class WithoutRandomNumbers(TorchFunctionMode):
-        """Skips what has no memory to fill; torch would import its compiler for it (1.2 s)."""
+        """Skips random initialisation: torch would import its compiler for it (1.2 s)."""
 
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -313,9 +329,40 @@ def _build(facts: Facts) -> Any:
     with emotion2vec_class() as model_class:
         try:
             with torch.device("meta"), WithoutRandomNumbers():
-                module = model_class(model_conf=dict(facts.config), vocab_size=len(facts.labels))
+                module = model_class(model_conf=dict(files.config), vocab_size=len(EMOTIONS))
         except Exception as error:  # whatever funasr and omegaconf make of a damaged file
             problem = Phrase("model.build_failed", detail=f"{type(error).__name__}: {error}")
-            raise ModelFilesError(path=facts.path / CONFIG_NAME, problem=problem) from error
+            raise ModelFilesError(path=files.path / CONFIG_NAME, problem=problem) from error
     module.modality_encoders["AUDIO"].decoder = None
     return module
+
+
+def _embedding_norm(path: Path) -> tuple[float, float] | None:
+    """Lowest and highest usual embedding norm; None where there is no such file or no range in it.
+
+    Args:
+        path: a reference.json, `{"embedding_norm": [low, high]}`, or the built-in model's card,
+            `{"embedding_norm": {"low": low, "high": high, ...}, ...}`.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read, so no embedding norm is judged: %s", path, error)
+        return None
+    match content:
+        case {"embedding_norm": [float() | int() as low, float() | int() as high]}:
+            pass
+        case {"embedding_norm": {"low": float() | int() as low, "high": float() | int() as high}}:
+            pass
+        case _:
+            low = high = math.nan
+    if not 0 <= low < high < math.inf:
+        logger.warning(
+            '%s has no usable embedding norm; expected {"embedding_norm": [low, high]} with '
+            "0 <= low < high. No embedding norm is judged.",
+            path,
+        )
+        return None
+    return float(low), float(high)

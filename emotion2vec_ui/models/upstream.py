@@ -1,4 +1,4 @@
-"""funasr's `Emotion2vec` class, and only that: quickly, and beside a torchaudio that does not fit.
+"""Imports funasr's `Emotion2vec` class without the rest of funasr, whatever torchaudio there is.
 
 Importing this module imports neither torch nor funasr.
 """
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 _import_lock = threading.Lock()
 
-_parked: dict[str, types.ModuleType] = {}
-"""What of funasr was imported without its package, kept out of `sys.modules` between uses."""
+_funasr_modules: dict[str, types.ModuleType] = {}
+"""funasr's modules imported without its package; in `sys.modules` only while they are used."""
 
 
 @contextlib.contextmanager
 def emotion2vec_class() -> Iterator[type[Any]]:
     """The class `Emotion2vec` of funasr, without the 7 to 10 s that `import funasr` takes.
 
-    funasr's `__init__` imports every model it knows. A bare module in its place, with only the
+    funasr's `__init__` imports all its models. An empty module in its place, with only the
     path of the package, lets Python import the one module and what that needs. Build the model
     inside the block (its constructor imports more of funasr); after it `sys.modules` is as it
     was, so that a later `import funasr` is the ordinary one.
@@ -44,28 +44,28 @@ def emotion2vec_class() -> Iterator[type[Any]]:
         if "funasr" in sys.modules:
             yield importlib.import_module(name).Emotion2vec
             return
-        sys.modules.update(_parked)
+        sys.modules.update(_funasr_modules)
         try:
             yield _import_alone(name).Emotion2vec
         finally:
             for added in [key for key in sys.modules if key.partition(".")[0] == "funasr"]:
-                _parked[added] = sys.modules.pop(added)
+                _funasr_modules[added] = sys.modules.pop(added)
 
 
 def _import_alone(name: str) -> Any:
-    """The module `name` of funasr, with a stand-in for the package around it."""
+    """Imports the module `name` of funasr; the package around it is an empty module."""
     if name in sys.modules:
         return sys.modules[name]
     try:
         spec = importlib.util.find_spec("funasr")
         if spec is None or spec.submodule_search_locations is None:
             raise ModuleNotFoundError("No module named 'funasr'", name="funasr")
-        fit_torchaudio()
-        _fit_distutils()
-        stand_in = types.ModuleType("funasr")
-        stand_in.__path__ = list(spec.submodule_search_locations)
-        sys.modules["funasr"] = stand_in
-        # distutils and its Version classes warn that they are old; nothing here can help it.
+        make_torchaudio_importable()
+        _make_distutils_importable()
+        package = types.ModuleType("funasr")
+        package.__path__ = list(spec.submodule_search_locations)
+        sys.modules["funasr"] = package
+        # distutils and its Version classes warn that they are deprecated: funasr's affair.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return importlib.import_module(name)
@@ -74,12 +74,12 @@ def _import_alone(name: str) -> Any:
         raise ModelLoadError(model="emotion2vec", problem=problem) from error
 
 
-def fit_torchaudio() -> None:
-    """Makes `import torchaudio` safe where its wheel does not fit the installed torch.
+def make_torchaudio_importable() -> None:
+    """Replaces torchaudio's native part by a stub where its wheel does not fit the installed torch.
 
-    The wheel of a CUDA build beside a CPU-only torch fails with OSError for want of a native
-    library, and funasr expects ImportError only. With a stub for the module that loads the
-    library, the pure-Python parts work. A pair that fits, or no torchaudio, is left alone.
+    Beside a CPU-only torch, the wheel of a CUDA build raises OSError on import because a native
+    library is missing, and funasr expects ImportError only. With a stub for the module that loads
+    the library, the pure-Python parts work. Nothing is changed where torchaudio fits or is absent.
     """
     try:
         importlib.import_module("torchaudio")
@@ -92,7 +92,7 @@ def fit_torchaudio() -> None:
         del sys.modules[name]
 
     def no_op(*args: Any, **kwargs: Any) -> Any:
-        """Stands for a decorator and for a check; both pass."""
+        """Used as a decorator and as a check; both pass."""
         return args[0] if args else None
 
     stub: Any = types.ModuleType("torchaudio._extension")
@@ -104,14 +104,14 @@ def fit_torchaudio() -> None:
     try:
         importlib.import_module("torchaudio")
     except (ImportError, OSError, AttributeError):
-        # A release with another inside: without torchaudio funasr falls back to soundfile.
+        # Another release is built differently: without torchaudio funasr uses soundfile.
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
             del sys.modules[name]
         sys.modules["torchaudio"] = None  # type: ignore[assignment]
 
 
-def _fit_distutils() -> None:
-    """For funasr, which imports distutils, which Python 3.12 dropped and setuptools carries on."""
+def _make_distutils_importable() -> None:
+    """Funasr imports distutils, which Python 3.12 removed; setuptools contains a copy."""
     if sys.version_info >= (3, 12) and "distutils" not in sys.modules:
-        # Importing setuptools is what makes `import distutils` find its copy.
+        # Importing setuptools makes `import distutils` find that copy.
         importlib.import_module("setuptools")

@@ -1,10 +1,12 @@
-"""The weights' way from the checkpoint into the module: checked, slimmed once, read without a copy.
+"""Reads a checkpoint's weights, checked, without a second copy; keeps a slim copy on disk.
 
-The first load writes what inference needs as safetensors beside the checkpoint, for that
-checkpoint alone (name, size, time, sha256); later loads read that file straight into the memory
-that the module then uses. safetensors' own reader maps the file instead, which counts every weight
-twice until it is copied and ends the process when the file is cut while it answers; its own writer
-wants all tensors at once. The files are ordinary safetensors, and the tests read them with it.
+plus_large's checkpoint is 1.95 GB, three copies of its weights. The first load writes what
+inference needs as safetensors beside the checkpoint ("slim weights"), valid for that checkpoint
+alone (name, size, time, sha256); later loads read that file directly into the memory that the
+module then uses. safetensors' own reader maps the file instead: every weight then counts twice
+until it is copied, and the process ends with SIGBUS when the file is cut meanwhile; its own writer
+needs all tensors in memory at once. The files are ordinary safetensors; the tests read them with
+that package. Tensors keep the names, shapes and order that they have in the checkpoint.
 
 Importing this module does not import torch.
 """
@@ -29,13 +31,12 @@ from typing import TYPE_CHECKING, Any
 
 from emotion2vec_ui.errors import ModelFilesError
 from emotion2vec_ui.hashing import sha256_of
-from emotion2vec_ui.models.files import SLIM_NAME, Facts, Location
+from emotion2vec_ui.models.files import SLIM_NAME, Location, VerifiedFiles, user_cache
 from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
 if TYPE_CHECKING:
     import torch
-
 
 logger = logging.getLogger(__name__)
 
@@ -45,56 +46,71 @@ ALIGN_BYTES = 64
 """One cache line, what torch's own allocator aligns to."""
 
 STALE_TEMPORARY_S = 3600.0
-"""A temporary slim file older than this was left by a process that died."""
+"""A temporary slim file older than this is no longer being written."""
 
 Shapes = Mapping[str, tuple[int, ...]]
+"""Of the module's tensors, by name."""
 
-# safetensors' names of the types that a checkpoint may hold, by torch's names.
+ScopeMap = tuple[tuple[str, str], ...]
+"""See `VerifiedFiles.scope_map`."""
+
 _SAFETENSORS_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
+"""safetensors' names of the types that a checkpoint may hold, by torch's names."""
 
 
 def read_weights(
     location: Location,
-    facts: Facts,
+    files: VerifiedFiles,
     settings: Settings,
     shapes: Shapes,
     device: str,
     dtype: torch.dtype,
 ) -> tuple[dict[str, torch.Tensor], str]:
-    """The module's tensors on `device` in `dtype`, and the checkpoint's sha256."""
-    identity = None if facts.checkpoint is None else _identity(facts.checkpoint)
-    for path in _slim_paths(location, facts, settings):
-        slim = _open_slim(path, identity, shapes)
-        if slim is not None:
-            state = _read_slim(path, slim, device, dtype)
-            if state is not None:
-                return state, slim.sha256
-    if facts.checkpoint is None or identity is None:
+    """The module's tensors on `device` in `dtype`, and the checkpoint's sha256.
+
+    Args:
+        location: of the model; the files of a hub's cache may have to stay as they are.
+        files: its verified files.
+        settings: where the slim weights may be written.
+        shapes: the tensors wanted.
+        device: "cpu", "cuda:0", ...
+        dtype: of floating-point tensors.
+
+    Raises:
+        ModelFilesError: the checkpoint cannot be used, or is absent and so are the slim weights.
+    """
+    checkpoint = files.checkpoint
+    identity = None if checkpoint is None else _identity(checkpoint)
+    slim_paths = _slim_paths(location, files, settings)
+    for path in slim_paths:
+        found = _read_slim(path, identity, shapes, device, dtype)
+        if found is not None:
+            return found
+    if checkpoint is None or identity is None:
         problem = Phrase("model.slim_unusable")
-        raise ModelFilesError(path=facts.path / SLIM_NAME, problem=problem)
-    for path in _slim_paths(location, facts, settings):
+        raise ModelFilesError(path=files.path / SLIM_NAME, problem=problem)
+    for path in slim_paths:
         try:
-            _write_slim(path, facts, identity, shapes)
+            _write_slim(path, checkpoint, identity, files.scope_map, shapes)
         except OSError as error:
             logger.info("Slim weights cannot be kept at %s: %s", path, error)
             continue
-        slim = _open_slim(path, identity, shapes)
-        state = None if slim is None else _read_slim(path, slim, device, dtype)
-        if slim is not None and state is not None:
-            return state, slim.sha256
-    # Nowhere to write: straight from the checkpoint, a tensor at a time.
-    source = _checkpoint_tensors(facts, shapes)
+        found = _read_slim(path, identity, shapes, device, dtype)
+        if found is not None:
+            return found
+    # No folder can be written to: directly from the checkpoint, a tensor at a time.
+    source = _checkpoint_tensors(checkpoint, files.scope_map, shapes)
     state = {}
     for name in shapes:
         tensor = source.pop(name)
         target = dtype if tensor.is_floating_point() else tensor.dtype
         # copy=True: nothing may depend on the file once the model answers.
         state[name] = tensor.to(device=device, dtype=target, copy=True)
-    return state, sha256_of(facts.checkpoint)
+    return state, sha256_of(checkpoint)
 
 
 def _identity(checkpoint: Path) -> dict[str, str]:
-    """What tells this checkpoint from another without reading it."""
+    """Name, size and time of change: they tell checkpoints apart without reading them."""
     stat = checkpoint.stat()
     return {
         "checkpoint": checkpoint.name,
@@ -103,18 +119,20 @@ def _identity(checkpoint: Path) -> dict[str, str]:
     }
 
 
-def _slim_paths(location: Location, facts: Facts, settings: Settings) -> list[Path]:
-    """Where slim weights may lie, best first: beside the checkpoint, in models/, in the cache."""
-    key = hashlib.sha256(str(facts.path.resolve()).encode()).hexdigest()[:16]
-    beside = facts.path / SLIM_NAME
+def _slim_paths(location: Location, files: VerifiedFiles, settings: Settings) -> list[Path]:
+    """Where slim weights may be, best first: beside the checkpoint, in models/, in the cache."""
+    key = hashlib.sha256(str(files.path.resolve()).encode()).hexdigest()[:16]
+    beside = files.path / SLIM_NAME
     in_models = settings.models_dir / f".slim-{key}" / SLIM_NAME
     if settings.no_hf_weights_cache:
         return [in_models] if location.origin == "cache" else [beside, in_models]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [beside, in_models, cache / "emotion2vec-ui" / f"slim-{key}" / SLIM_NAME]
+    in_cache = user_cache() / "emotion2vec-ui" / f"slim-{key}" / SLIM_NAME
+    return [beside, in_models, in_cache]
 
 
-def _checkpoint_tensors(facts: Facts, shapes: Shapes) -> dict[str, torch.Tensor]:
+def _checkpoint_tensors(
+    checkpoint: Path, scope_map: ScopeMap, shapes: Shapes
+) -> dict[str, torch.Tensor]:
     """The checkpoint's tensor for each of the module's, mapped from the file, all checked.
 
     Raises:
@@ -122,8 +140,6 @@ def _checkpoint_tensors(facts: Facts, shapes: Shapes) -> dict[str, torch.Tensor]
     """
     import torch
 
-    checkpoint = facts.checkpoint
-    assert checkpoint is not None
     try:
         try:
             content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
@@ -141,12 +157,12 @@ def _checkpoint_tensors(facts: Facts, shapes: Shapes) -> dict[str, torch.Tensor]
             content = content[level]
     found = {}
     for name in shapes:
-        source = _source_name(name, content, facts.scope_map)
+        source = _source_name(name, content, scope_map)
         if source is not None and isinstance(content[source], torch.Tensor):
             found[name] = content[source]
     missing = set(shapes) - set(found)
     if missing:
-        problem = Phrase("model.missing_weights", count=len(missing), names=few(missing))
+        problem = Phrase("model.missing_weights", count=len(missing), names=abbreviated(missing))
         raise ModelFilesError(path=checkpoint, problem=problem)
     for name, tensor in found.items():
         if tuple(tensor.shape) != shapes[name]:
@@ -163,7 +179,7 @@ def _checkpoint_tensors(facts: Facts, shapes: Shapes) -> dict[str, torch.Tensor]
     return found
 
 
-def _source_name(name: str, content: Any, scope_map: tuple[tuple[str, str], ...]) -> str | None:
+def _source_name(name: str, content: Any, scope_map: ScopeMap) -> str | None:
     """The key in the checkpoint for the module's `name`, as funasr's loader looks for it."""
     if not isinstance(content, dict):
         return None
@@ -184,7 +200,13 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 @dataclass(frozen=True)
 class _Slim:
-    """Header of a slim file: where each tensor lies, and of which checkpoint it is."""
+    """Header of a slim file.
+
+    Attributes:
+        entries: dtype, shape and data_offsets of each tensor, by name.
+        data_start: position of the first tensor's first byte.
+        sha256: of the checkpoint that it was written from.
+    """
 
     entries: Mapping[str, Any]
     data_start: int
@@ -192,7 +214,10 @@ class _Slim:
 
 
 def _open_slim(path: Path, identity: Mapping[str, str] | None, shapes: Shapes) -> _Slim | None:
-    """The header, if the file is whole, of this checkpoint, and for a module of these shapes."""
+    """The header; None where the file is not whole, of another checkpoint or of other shapes.
+
+    `identity` is None where there is no checkpoint to compare with.
+    """
     try:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
@@ -216,9 +241,22 @@ def _open_slim(path: Path, identity: Mapping[str, str] | None, shapes: Shapes) -
 
 
 def _read_slim(
+    path: Path,
+    identity: Mapping[str, str] | None,
+    shapes: Shapes,
+    device: str,
+    dtype: torch.dtype,
+) -> tuple[dict[str, torch.Tensor], str] | None:
+    """The tensors of a slim file and its checkpoint's sha256; None where it cannot be used."""
+    slim = _open_slim(path, identity, shapes)
+    state = None if slim is None else _read_tensors(path, slim, device, dtype)
+    return None if slim is None or state is None else (state, slim.sha256)
+
+
+def _read_tensors(
     path: Path, slim: _Slim, device: str, dtype: torch.dtype
 ) -> dict[str, torch.Tensor] | None:
-    """The tensors, each read into memory of its own; None when the file is damaged.
+    """The tensors, read into memory; None when the file is damaged.
 
     Read, not mapped: a mapped file counts twice until everything is copied, and one that is cut
     while the model answers would end the process with SIGBUS.
@@ -254,7 +292,7 @@ def _read_slim(
 
 
 def _fill(file: io.RawIOBase, tensor: torch.Tensor) -> bool:
-    """Reads a contiguous tensor's bytes from where `file` stands; whether there were enough."""
+    """Reads a contiguous tensor's bytes from the file's position; whether there were enough."""
     import torch
 
     view = tensor.reshape(-1).view(torch.uint8).numpy().data
@@ -269,7 +307,7 @@ def _fill(file: io.RawIOBase, tensor: torch.Tensor) -> bool:
 
 
 class _Arena:
-    """One piece of memory for all weights on a CPU, in huge pages where the system has them.
+    """One block of memory for all weights on a CPU, in huge pages where the system has them.
 
     Fewer page faults: filling 650 MB took 0.11 s against 0.34 s in pages of 4 KB.
     """
@@ -282,7 +320,7 @@ class _Arena:
         self._offset = 0
 
     def take(self, shape: list[int], dtype: torch.dtype) -> torch.Tensor:
-        """An uninitialised tensor of this shape; it keeps the whole piece alive."""
+        """An uninitialised tensor of this shape; it keeps the whole block allocated."""
         import torch
 
         count = math.prod(shape)
@@ -295,11 +333,13 @@ def _aligned(n_bytes: int) -> int:
     return -(-n_bytes // ALIGN_BYTES) * ALIGN_BYTES
 
 
-def _write_slim(path: Path, facts: Facts, identity: Mapping[str, str], shapes: Shapes) -> None:
+def _write_slim(
+    path: Path, checkpoint: Path, identity: Mapping[str, str], scope_map: ScopeMap, shapes: Shapes
+) -> None:
     """Writes the module's tensors as safetensors, under a temporary name until it is whole.
 
-    The hash of the checkpoint is computed beside the copying and put into its place in the header
-    at the end. Two processes that do this at once write two files, and the later one stays.
+    The checkpoint's hash is computed in a thread meanwhile and written into the header at the end.
+    Two processes that do this at once write two files, and the later one stays.
 
     Raises:
         OSError: the place cannot be written to, or has no room.
@@ -307,11 +347,9 @@ def _write_slim(path: Path, facts: Facts, identity: Mapping[str, str], shapes: S
     """
     import torch
 
-    checkpoint = facts.checkpoint
-    assert checkpoint is not None
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    # Made first, for it is what fails in a folder that cannot be written to.
+    # First of all: this is what fails in a folder that cannot be written to.
     descriptor, temporary_name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(temporary_name)
     try:
@@ -322,7 +360,7 @@ def _write_slim(path: Path, facts: Facts, identity: Mapping[str, str], shapes: S
             )
             hashing.start()
             try:
-                tensors = _checkpoint_tensors(facts, shapes)
+                tensors = _checkpoint_tensors(checkpoint, scope_map, shapes)
                 placeholder = "0" * 64
                 header, n_bytes = _safetensors_header(tensors, identity, placeholder)
                 _reserve(file.fileno(), len(header) + n_bytes)
@@ -349,7 +387,7 @@ def _write_slim(path: Path, facts: Facts, identity: Mapping[str, str], shapes: S
 def _safetensors_header(
     tensors: Mapping[str, torch.Tensor], identity: Mapping[str, str], sha256: str
 ) -> tuple[bytes, int]:
-    """The file's first bytes up to the data, and the bytes of data that follow.
+    """The file's bytes up to the data, and the number of bytes of data that follow.
 
     The format: 8 bytes with the header's length, JSON, and the tensors one after the other
     (github.com/safetensors/safetensors, README).
@@ -375,13 +413,14 @@ def _reserve(descriptor: int, n_bytes: int) -> None:
 
 
 def _remove_stale(path: Path) -> None:
+    """Removes temporary files of `_write_slim` that a process left when it died."""
     for left in path.parent.glob(f".{path.name}.*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE_TEMPORARY_S:
                 left.unlink()
 
 
-def few(names: Iterable[str]) -> str:
+def abbreviated(names: Iterable[str]) -> str:
     """The first three of the names in order, for an error's text."""
     names = sorted(names)
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

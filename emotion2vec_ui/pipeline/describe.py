@@ -42,8 +42,10 @@ def describe(
         with_embedding: whether embedding.npy is kept.
         utterances: the stretches of speech, each recognised by itself.
     """
-    scores = named_scores(prediction)
-    reading = scoring.read(scores, quality_verdict=clip.quality.verdict, built_in=loaded.is_compact)
+    scores = _named_scores(prediction)
+    reading = scoring.read(
+        scores, quality_verdict=clip.quality.verdict, built_in=loaded.is_built_in
+    )
     advice_code = reading.advice
     if reading.band in ("low", "unreliable") and len({one.emotion for one in utterances}) > 1:
         # One label cannot fit several sentences; the sentences have their own.
@@ -63,16 +65,14 @@ def describe(
         embedding=_embedding(loaded, prediction) if with_embedding else None,
         warnings=_warnings(clip, reading),
     )
-    return _over_time(report, prediction.frame_logits, utterances)
+    return _over_time(report, prediction, utterances)
 
 
-def _over_time(
-    report: Report, frame_logits: np.ndarray | None, utterances: tuple[Utterance, ...]
-) -> Report:
+def _over_time(report: Report, prediction: Prediction, utterances: tuple[Utterance, ...]) -> Report:
     """The report with what frame granularity adds; itself where there are no frames."""
-    if frame_logits is None:
+    frame_logits, frame_scores = prediction.frame_logits, prediction.frame_scores
+    if frame_logits is None or frame_scores is None:
         return report
-    frame_scores = scoring.softmax(frame_logits)
     return replace(
         report,
         granularity="frame",
@@ -89,7 +89,7 @@ def _over_time(
 
 def describe_utterance(prediction: Prediction, start_s: float, end_s: float) -> Utterance:
     """One stretch of speech recognised by itself."""
-    scores = named_scores(prediction)
+    scores = _named_scores(prediction)
     reading = scoring.read(scores, quality_verdict=None, built_in=False)
     return Utterance(
         emotion=reading.emotion,
@@ -101,10 +101,9 @@ def describe_utterance(prediction: Prediction, start_s: float, end_s: float) -> 
     )
 
 
-def named_scores(prediction: Prediction) -> dict[str, float]:
+def _named_scores(prediction: Prediction) -> dict[str, float]:
     """The nine scores by name, in the contract's order."""
-    by_name = dict(zip(prediction.labels, prediction.scores.tolist(), strict=True))
-    return {emotion: by_name[emotion] for emotion in EMOTIONS}
+    return dict(zip(EMOTIONS, prediction.scores.tolist(), strict=True))
 
 
 def model_facts(loaded: Loaded) -> Model:

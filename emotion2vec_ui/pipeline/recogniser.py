@@ -10,12 +10,12 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -28,12 +28,11 @@ from emotion2vec_ui.pipeline.describe import (
     describe,
     describe_utterance,
     model_facts,
-    named_scores,
 )
-from emotion2vec_ui.pipeline.robustness import RobustnessTest
 from emotion2vec_ui.reading import timeline
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.report import GRANULARITIES, Report, Timing, Utterance
+from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.sentences import in_words
 from emotion2vec_ui.settings import Settings
 
@@ -70,6 +69,41 @@ class Recognition:
     saved: store.Saved | None
 
 
+Front = Literal["api", "page", "gradio", "cli"]
+"""Where a request came in."""
+
+Kind = Literal["predict", "robustness"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one request ended.
+
+    Attributes:
+        front: where it came in.
+        kind: what was asked for.
+        error: what it raised, or None.
+        taken_s: from its arrival here to its end.
+        audio_s: length of the recording that was used; 0 where it was not decoded.
+    """
+
+    front: Front
+    kind: Kind
+    error: BaseException | None
+    taken_s: float
+    audio_s: float
+
+
+class Observer(Protocol):
+    """What is told of a recogniser's work, by several threads at once."""
+
+    def batch_done(self, windows: int, padded_s: float, taken_s: float) -> None:
+        """One forward pass: how many windows, their padded length together, its time."""
+
+    def request_ended(self, ended: Ended) -> None:
+        """One request was answered, refused or given up."""
+
+
 class Cancelled(Exception):
     """The caller went away; nothing was saved."""
 
@@ -81,7 +115,7 @@ class Recogniser:
         settings: of the program.
         holder: finds, loads and keeps the model.
         decode: `audio.load` or `decoding.Decoder`: path and name in, Clip out.
-        observe: called after each batch with (windows, padded seconds, seconds taken).
+        observer: told of every batch and request.
     """
 
     def __init__(
@@ -90,11 +124,14 @@ class Recogniser:
         holder: ModelHolder,
         decode: Callable[[Path, str], Clip],
         *,
-        observe: Callable[[int, float, float], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.settings = settings
         self.holder = holder
-        self.batcher = Batcher(low_vram=settings.low_vram, observe=observe)
+        self.batcher = Batcher(
+            low_vram=settings.low_vram, observe=observer.batch_done if observer else None
+        )
+        self._observer = observer
         self._decode = decode
         self._lock = threading.Lock()
         self._inside = 0
@@ -114,6 +151,7 @@ class Recogniser:
         extract_embedding: bool = False,
         lang: str = "en",
         save: bool = True,
+        front: Front = "cli",
         on_progress: Callable[[str, float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Recognition:
@@ -126,6 +164,7 @@ class Recogniser:
             extract_embedding: keep the embedding: (dim,), or (frames, dim) in frame granularity.
             lang: "zh" or "en", for the sentences in the report.
             save: write a folder under `outputs`.
+            front: where the request came in.
             on_progress: called with a step ("decode", "model", "inference", "save") and its share.
             cancelled: asked now and then whether the caller is gone.
 
@@ -133,15 +172,18 @@ class Recogniser:
             EmotionError: what was found, expected and to be done.
             Cancelled: `cancelled` said so.
         """
-        if granularity not in GRANULARITIES:
-            raise BadField(
-                field="granularity", value=repr(granularity), allowed=", ".join(GRANULARITIES)
-            )
         step = on_progress or _no_progress
-        with self._admitted():
+        with self._request(front, "predict") as request:
+            if granularity not in GRANULARITIES:
+                raise BadField(
+                    field="granularity",
+                    value=repr(granularity)[:100],
+                    allowed=", ".join(GRANULARITIES),
+                )
             started = time.perf_counter()
             step("decode", 0.0)
             clip = self._decode(path, name or path.name)
+            request.audio_s = clip.source.duration_s
             _raise_if(cancelled)
             step("model", 0.0)
             waited = time.perf_counter()
@@ -194,6 +236,7 @@ class Recogniser:
         *,
         name: str | None = None,
         seed: int = 0,
+        front: Front = "cli",
         on_progress: Callable[[str, float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> RobustnessTest:
@@ -203,6 +246,7 @@ class Recogniser:
             path: the file; its first `ROBUSTNESS_S` are used.
             name: what the user calls it.
             seed: of the noises: the same seed gives the same figures.
+            front: where the request came in.
             on_progress: called with a step and its share.
             cancelled: asked now and then whether the caller is gone.
 
@@ -211,37 +255,34 @@ class Recogniser:
             Cancelled: `cancelled` said so.
         """
         step = on_progress or _no_progress
-        with self._admitted():
+        with self._request(front, "robustness") as request:
             step("decode", 0.0)
             clip = self._decode(path, name or path.name)
             step("model", 0.0)
             loaded = self.holder.get(MODEL_WAIT_S)
 
             def predict(clips: list[np.ndarray]) -> np.ndarray:
-                jobs = [self.batcher.submit(loaded, samples) for samples in clips]
+                caller = object()
+                jobs = [self.batcher.submit(loaded, samples, group=caller) for samples in clips]
                 rows = []
                 try:
                     for i, job in enumerate(jobs):
                         step("inference", i / len(jobs))
-                        prediction = _wait(job.future, cancelled)
-                        rows.append(list(named_scores(prediction).values()))
+                        rows.append(_wait(job.future, cancelled).scores)
                 finally:
                     for job in jobs:
                         job.cancel()
                 return np.array(rows)
 
             samples = clip.samples[: int(ROBUSTNESS_S * SAMPLE_RATE_HZ)]
+            request.audio_s = len(samples) / SAMPLE_RATE_HZ
             report = robustness.run(samples, predict, seed)
             step("inference", 1.0)
         return RobustnessTest(
             source=clip.source,
             model=model_facts(loaded),
             used_s=len(samples) / SAMPLE_RATE_HZ,
-            outcomes=report.outcomes,
-            flip_snr_db=report.flip_snr_db,
-            flipped_codes=report.flipped_codes,
-            neutral_rise=report.neutral_rise,
-            seed=report.seed,
+            **vars(report),
         )
 
     def stop(self, timeout_s: float) -> None:
@@ -253,7 +294,32 @@ class Recogniser:
         self.batcher.stop(max(0.0, deadline - time.monotonic()))
         self.holder.stop()
 
-    def _admitted(self) -> _Slot:
+    @contextlib.contextmanager
+    def _request(self, front: Front, kind: Kind) -> Iterator[_Request]:
+        """One request slot, released on exit; the observer is told how the request ended.
+
+        Raises:
+            QueueFull, ShuttingDown: there is no slot.
+        """
+        request = _Request()
+        started = time.perf_counter()
+        error: BaseException | None = None
+        try:
+            self._admit()
+            try:
+                yield request
+            finally:
+                with self._lock:
+                    self._inside -= 1
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            if self._observer is not None:
+                taken_s = time.perf_counter() - started
+                self._observer.request_ended(Ended(front, kind, error, taken_s, request.audio_s))
+
+    def _admit(self) -> None:
         with self._lock:
             if self._stopping:
                 raise ShuttingDown(retry_after_s=RETRY_AFTER_S)
@@ -265,11 +331,6 @@ class Recogniser:
                     retry_after_s=RETRY_AFTER_S,
                 )
             self._inside += 1
-        return _Slot(self)
-
-    def _leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
 
     def _predict(
         self,
@@ -302,11 +363,13 @@ class Recogniser:
         if len(stretches) < 2:
             return ()
         pieces = []
+        caller = object()
         for start_s, end_s in stretches:
             first, last = round(start_s * SAMPLE_RATE_HZ), round(end_s * SAMPLE_RATE_HZ)
             samples = clip.samples[first:last]
             if len(samples) >= RECEPTIVE_FIELD_SAMPLES:
-                pieces.append((start_s, end_s, self.batcher.submit(loaded, samples)))
+                job = self.batcher.submit(loaded, samples, group=caller)
+                pieces.append((start_s, end_s, job))
         utterances = []
         try:
             for start_s, end_s, job in pieces:
@@ -320,17 +383,11 @@ class Recogniser:
         return tuple(utterances)
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """One request slot, released on exit."""
+@dataclass
+class _Request:
+    """What is found out about a request while it runs."""
 
-    recogniser: Recogniser
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self.recogniser._leave()
+    audio_s: float = 0.0
 
 
 def _wait(future: Future[Prediction], cancelled: Callable[[], bool] | None) -> Prediction:

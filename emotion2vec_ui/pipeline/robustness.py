@@ -1,103 +1,68 @@
-"""The article's robustness test (5.3): at which noise and with which codec the answer changes.
+"""The robustness test: at which noise and with which codec the recognised emotion changes.
 
-Deterministic by seed.
+The conditions are those of the article (5.3), made by `audio.damage`; the same seed gives the same
+report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from emotion2vec_ui.audio.damage import LOW_SNR_BELOW_DB, Condition, conditions, degrade
-from emotion2vec_ui.audio.load import Source
+from emotion2vec_ui.audio.damage import (
+    LOW_SNR_BELOW_DB,
+    NOISES,
+    Condition,
+    Noise,
+    conditions,
+    damaged,
+)
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.records.report import Model
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the model says under one condition.
-
-    Attributes:
-        condition: The condition.
-        scores: Per label; sums to 1.
-        emotion: The leader.
-        confidence: The leader's score.
-        delta: Change of the *clean* leader's score, -1 to 1.
-        flipped: Whether another emotion leads than in the clean clip.
-        error: Empty, or why there is no outcome (a codec that this build of FFmpeg lacks);
-            `scores` is then empty.
-    """
-
-    condition: Condition
-    scores: dict[str, float]
-    emotion: str
-    confidence: float
-    delta: float
-    flipped: bool
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class RobustnessTest:
-    """A robustness test of one recording, with what was tested.
-
-    Attributes:
-        source: The file as it came.
-        model: Which model answered.
-        used_s: How much of the recording was used.
-        outcomes, flip_snr_db, flipped_codes, neutral_rise, seed: As of `RobustnessReport`.
-    """
-
-    source: Source
-    model: Model
-    used_s: float
-    outcomes: tuple[Outcome, ...]
-    flip_snr_db: dict[str, float | None]
-    flipped_codes: tuple[str, ...]
-    neutral_rise: dict[str, float]
-    seed: int
+from emotion2vec_ui.records.robustness import Outcome
 
 
 @dataclass(frozen=True)
 class RobustnessReport:
-    """All outcomes, the clean clip first.
+    """The outcomes under all conditions and what follows from them."""
 
-    Attributes:
-        outcomes: One per condition, in the order of `conditions`.
-        flip_snr_db: Per noise, the highest SNR at which the leader differs from the clean one;
-            None where it never does.
-        flipped_codes: Conditions without added noise that flip.
-        neutral_rise: Per noise, the mean score of neutral under 10 dB less that of the clean clip.
-        seed: Of the noises.
-    """
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     outcomes: tuple[Outcome, ...]
-    flip_snr_db: dict[str, float | None]
+    """One per condition, the clean clip first, then each noise by falling SNR, then the codecs."""
+    flip_snr_db: dict[Noise, float | None]
+    """Per noise, the highest SNR in dB at which another emotion leads than in the clean clip; null
+    where none does."""
     flipped_codes: tuple[str, ...]
-    neutral_rise: dict[str, float]
+    """Codes of the conditions without added noise under which another emotion leads."""
+    neutral_rise: dict[Noise, float]
+    """Per noise, the mean score of neutral under 10 dB less that of the clean clip, -1 to 1."""
     seed: int
+    """Seed of the noises."""
 
 
 def run(
     samples: np.ndarray, predict: Callable[[list[np.ndarray]], np.ndarray], seed: int = 0
 ) -> RobustnessReport:
-    """Score the clip under every condition.
+    """Scores the clip under every condition.
 
     Args:
         samples: float32 (n,), mono, 16 kHz.
-        predict: Takes clips (float32, 16 kHz) and gives their scores, (clips, 9), in the order of
-            `EMOTIONS`, rows summing to 1. Called once with all clips.
+        predict: Takes clips (float32, 16 kHz) and returns their scores, (clips, 9), in the order
+            of `EMOTIONS`, rows summing to 1. Called once with all clips.
         seed: Of the noises.
+
+    Raises:
+        ValueError: `predict` returned another shape.
     """
     clips: list[np.ndarray] = []
     done: list[Condition] = []
     missing: dict[str, str] = {}
     for condition in conditions():
         try:
-            clips.append(degrade(samples, condition, seed))
+            clips.append(damaged(samples, condition, seed))
             done.append(condition)
         except (OSError, ValueError) as error:
             if condition.kind != "codec":
@@ -128,27 +93,26 @@ def run(
                 flipped=top != lead,
             )
         )
-    kinds = ("fan", "babble")
     return RobustnessReport(
         outcomes=tuple(outcomes),
-        flip_snr_db={kind: _flip_snr_db(outcomes, kind) for kind in kinds},
+        flip_snr_db={noise: _flip_snr_db(outcomes, noise) for noise in NOISES},
         flipped_codes=tuple(
             o.condition.code for o in outcomes if o.flipped and o.condition.snr_db is None
         ),
-        neutral_rise={kind: _neutral_rise(outcomes, kind) for kind in kinds},
+        neutral_rise={noise: _neutral_rise(outcomes, noise) for noise in NOISES},
         seed=seed,
     )
 
 
-def _flip_snr_db(outcomes: Sequence[Outcome], kind: str) -> float | None:
-    flips = [o.condition.snr_db for o in outcomes if o.condition.kind == kind and o.flipped]
+def _flip_snr_db(outcomes: Sequence[Outcome], noise: Noise) -> float | None:
+    flips = [o.condition.snr_db for o in outcomes if o.condition.kind == noise and o.flipped]
     return max((f for f in flips if f is not None), default=None)
 
 
-def _neutral_rise(outcomes: Sequence[Outcome], kind: str) -> float:
+def _neutral_rise(outcomes: Sequence[Outcome], noise: Noise) -> float:
     low = [
         o.scores["neutral"]
         for o in outcomes
-        if o.condition.kind == kind and (o.condition.snr_db or 0.0) < LOW_SNR_BELOW_DB
+        if o.condition.kind == noise and (o.condition.snr_db or 0.0) < LOW_SNR_BELOW_DB
     ]
     return float(np.mean(low)) - outcomes[0].scores["neutral"]

@@ -1,7 +1,6 @@
-"""Scores to meaning: how far to trust a result, and what shape it has.
+"""Reads scores: how far to trust a result, and how its scores are distributed.
 
-Pure numpy: no model, no language, no page.
-Every conclusion is a code; the words for it live in ``texts.py``.
+Every conclusion is a code; the words for the codes are in `texts`.
 "The article" is the guide of the WebUI that this program rebuilds; its rules are kept as given.
 
 Codes, and the figures that go with each:
@@ -17,7 +16,7 @@ Codes, and the figures that go with each:
 ``Reading.advice``:
 ``use`` (usable as it is), ``check_context``, ``check_audio``, ``record_again``,
 ``improve_audio_first`` (confident, but on a poor recording),
-``confirm_with_large_model`` (would be ``use``, but the compact model answered),
+``confirm_with_large_model`` (would be ``use``, but the built-in model answered),
 ``no_emotion_recognised`` (``unknown`` leads), ``outside_the_list`` (``other`` leads).
 
 ``Reading.caveats``: ``quality_fair``, ``quality_poor`` (the recording limits the claim),
@@ -36,7 +35,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +60,7 @@ SINGLE_OTHERS_BELOW = 0.10
 DOUBLE_ABOVE = 0.30
 FLAT_FROM = 0.08
 FLAT_TO = 0.15
-# From here on a second emotion is named beside the leader: the article
+# A second emotion is named beside the leader from this score on: the article.
 NAMED_FROM = 0.10
 
 # Chosen, not calibrated: two leaders closer than this may swap places on the next take.
@@ -90,86 +89,96 @@ INFERENCE_LIMIT_AUDIO_S = 30.0
 
 @dataclass(frozen=True)
 class Reading:
-    """What one set of nine scores means.
-
-    Attributes:
-        emotion: The leader, one of `EMOTIONS`.
-        confidence: The leader's score, 0 to 1.
-        band: `high`, `medium`, `low` or `unreliable`; from the confidence alone.
-        shape: `single`, `double`, `flat` or `graded`.
-        leading: The leader, then every other label from `NAMED_FROM` on, by falling score.
-        beside: `leading` without the leader and without `other` and `unknown`.
-        mixture: A code for the mixture, or the empty string.
-        margin: Leader's score less the second's, 0 to 1.
-        entropy_bits: Shannon entropy, 0 (certain) to log2(9) = 3.17.
-        entropy_normalised: The same divided by log2(9), 0 to 1.
-        advice: What to do with the result; band, quality and model together.
-        caveats: Codes of what limits the result.
-    """
+    """What one set of nine scores means."""
 
     emotion: str
+    """The leader: the one of `EMOTIONS` with the highest score."""
     confidence: float
+    """The leader's score, 0 to 1."""
     band: Band
+    """How far to trust the confidence; from the confidence alone."""
     shape: Shape
+    """How the scores are distributed."""
     leading: tuple[str, ...]
+    """The leader, then every other label from `NAMED_FROM` on, by falling score."""
     beside: tuple[str, ...]
+    """`leading` without the leader and without `other` and `unknown`."""
     mixture: str
+    """Code of the mixture, or the empty string."""
     margin: float
+    """Leader's score less the second's, 0 to 1."""
     entropy_bits: float
+    """Shannon entropy, 0 (certain) to log2(9) = 3.17."""
     entropy_normalised: float
+    """Shannon entropy divided by log2(9), 0 to 1."""
     advice: str
+    """Code of what to do with the result; from band, quality and model together."""
     caveats: tuple[str, ...]
+    """Codes of what limits the result."""
 
 
 @dataclass(frozen=True)
 class NormVerdict:
-    """An embedding's L2 norm beside the range of its model and beside the article's."""
+    """An embedding's L2 norm compared with the range of its model and with the article's."""
 
     norm: float
+    """L2 norm, at least 0."""
     verdict: NormRange
+    """Where the norm lies relative to `model_range`."""
     model_range: tuple[float, float] | None
+    """(lowest, highest) on reference audio with this model; None if not measured."""
     article_verdict: NormRange
+    """Where the norm lies relative to `article_range`."""
     article_range: tuple[float, float]
+    """(lowest, highest) by the article."""
 
 
 @dataclass(frozen=True)
 class Peak:
     """The window in which one emotion scores highest of all windows and emotions."""
 
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
+
     emotion: str
+    """The emotion that scores highest, one of the nine keys."""
     score: float
+    """Its weighted score in this window, 0 to 1."""
     start_s: float
+    """Start of the window in s from the start of the audio."""
     end_s: float
+    """End of the window in s; 2 s after `start_s` unless the clip is shorter."""
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """The article's weighted reading of frame scores.
+    """The article's weighted reading of frame scores."""
 
-    Attributes:
-        scores: Weighted score per label; sums to 1 when every frame's does.
-        windows: Number of windows that were averaged.
-        window_frames: Length of each window; less than 100 only where the clip is shorter.
-        peak: The window with the highest single score.
-    """
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     scores: dict[str, float]
+    """Weighted score per emotion, 0 to 1, summing to 1."""
     windows: int
+    """Number of windows that were averaged, at least 1."""
     window_frames: int
+    """Frames per window, 50 per second; less than 100 only where the clip is shorter."""
     peak: Peak
+    """The window with the highest single score."""
 
 
 @dataclass(frozen=True)
 class Note:
     """A figure of the processing log that is outside the normal range."""
 
-    code: str
+    code: Literal["model_load_slow", "inference_slow", "downsampled", "upsampled"]
+    """Which figure; see the module's docstring."""
     value: float
+    """The figure: s, or Hz for the sample rate of the file."""
     limit: float
+    """The end of the normal range in s, or the highest frequency in Hz that the model gets."""
 
 
 def softmax(logits: np.ndarray) -> FloatArray:
-    """Softmax over the last axis, in float64.
+    """Returns the softmax over the last axis, in float64.
 
     Args:
         logits: (..., labels), any float type; -inf marks a label that is not in use.
@@ -202,7 +211,7 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: 
     if not np.isfinite(p).all() or p.min() < 0 or abs(p.sum() - 1) > SUM_TOLERANCE:
         raise ValueError(f"scores must be finite, not negative and sum to 1, got {dict(scores)}")
 
-    # A stable sort: equal scores keep the order of EMOTIONS, so the answer never depends on luck.
+    # A stable sort: equal scores keep the order of EMOTIONS, so the result is deterministic.
     order = np.argsort(-p, kind="stable")
     ranked = [EMOTIONS[i] for i in order]
     confidence, second = float(p[order[0]]), float(p[order[1]])
@@ -241,7 +250,7 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: 
 
 
 def _band(confidence: float) -> Band:
-    """Band of a confidence: 0.85 is medium, 0.70 medium, 0.50 low."""
+    """Returns the band of a confidence: 0.85 is medium, 0.70 medium, 0.50 low."""
     if confidence > HIGH_ABOVE + TOLERANCE:
         return "high"
     if confidence >= MEDIUM_FROM - TOLERANCE:
@@ -252,9 +261,9 @@ def _band(confidence: float) -> Band:
 
 
 def _shape(falling: FloatArray) -> Shape:
-    """Shape of the scores, given by falling value.
+    """Returns the shape of the scores, given by falling value.
 
-    The three named shapes exclude each other: a leader over 0.7 leaves no room for two over 0.3,
+    The three named shapes exclude each other: beside a leader over 0.7 no second can be over 0.3,
     and a flat distribution has none over 0.15. Three labels over 0.3 are not "two": graded.
     """
     if falling[0] > SINGLE_ABOVE + TOLERANCE and falling[1] < SINGLE_OTHERS_BELOW - TOLERANCE:
@@ -267,7 +276,7 @@ def _shape(falling: FloatArray) -> Shape:
 
 
 def _mixture(shape: str, leader: str, beside: tuple[str, ...], scores: Mapping[str, float]) -> str:
-    """Code of the mixture; a flat distribution names none, since everything is "beside"."""
+    """Returns the code of the mixture; a flat distribution has none."""
     if shape == "flat" or leader in NOT_AN_EMOTION or not beside:
         return ""
     # The article's reading of angry 0.42 + neutral 0.38. Both must be strong:
@@ -288,25 +297,20 @@ def _advice(leader: str, band: str, quality_verdict: str | None, built_in: bool)
         return "outside_the_list"
     if band == "low":
         return "check_audio"
-    if band == "medium" or quality_verdict == "fair":
-        return "check_context"
-    return "confirm_with_large_model" if built_in else "use"
+    if built_in:
+        return "confirm_with_large_model"
+    return "check_context" if band == "medium" or quality_verdict == "fair" else "use"
 
 
-def embedding_norm_verdict(
-    norm: float,
-    model_range: tuple[float, float] | None,
-    article_range: tuple[float, float] = ARTICLE_NORM_RANGE,
-) -> NormVerdict:
-    """Compare an embedding's L2 norm with what is normal for its model.
+def embedding_norm_verdict(norm: float, model_range: tuple[float, float] | None) -> NormVerdict:
+    """Compares an embedding's L2 norm with the normal range of its model.
 
-    The norm is a property of one model, so `model_range` decides;
-    the article's range is reported beside it.
+    The norm is a property of one model, so `model_range` decides; the comparison with the article's
+    range is reported as well.
 
     Args:
         norm: L2 norm, at least 0.
         model_range: (lowest, highest) on reference audio with this model; None if not measured.
-        article_range: The article's range.
     """
 
     def verdict(bounds: tuple[float, float] | None) -> NormRange:
@@ -320,20 +324,19 @@ def embedding_norm_verdict(
         norm=float(norm),
         verdict=verdict(model_range),
         model_range=model_range,
-        article_verdict=verdict(article_range),
-        article_range=article_range,
+        article_verdict=verdict(ARTICLE_NORM_RANGE),
+        article_range=ARTICLE_NORM_RANGE,
     )
 
 
 def weighted_frames(frame_scores: np.ndarray) -> Weighted:
-    """The article's weighted window over frame scores.
+    """Returns the article's weighted scores over frame scores.
 
     A window of 100 frames (2 s) counts its first 30 % with weight 0.3, its middle 40 % with 0.5 and
     its last 30 % with 0.2, each part averaged. Windows start every 50 frames and are averaged.
-    Where they do not end with the clip, one more window is laid against its end, so that the last
-    frames are heard too (our choice: the article is silent on the tail).
-    A shorter clip is one window, cut at the same shares; a part left without a frame gives its
-    weight to the others in proportion.
+    Where they do not end with the clip, one more window is added that does, so that the last frames
+    count too (our choice: the article does not say). A shorter clip is one window, divided by the
+    same shares; the weight of a part without a frame goes to the others in proportion.
 
     Args:
         frame_scores: (frames, 9), 50/s, labels in the order of `EMOTIONS`, rows summing to 1.
@@ -388,7 +391,7 @@ def log_notes(
     duration_s: float | None = None,
     source_rate_hz: int | None = None,
 ) -> tuple[Note, ...]:
-    """Notes on figures of the processing log that are outside the article's normal range.
+    """Returns notes on figures of the processing log outside the article's normal range.
 
     Args:
         model_load_s: None where this request did not wait for the model.

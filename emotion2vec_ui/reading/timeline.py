@@ -1,12 +1,9 @@
-"""Emotion over time: frame logits to segments, speech to utterances, and files for other tools.
+"""Emotion over time: segments and a curve from frame logits, utterances from stretches of speech.
 
-Knows no model, no page, no language: a caller that wants other words than the nine English keys
-passes `names`. Emits no codes.
-
-The method, in short (see `segments`): the frames' *logits* are smoothed by a Gaussian of 0.2 s,
-and one Viterbi pass with a cost for each change of emotion cuts them. Both treat every frame alike,
-so input that comes one frame later gives the same segments one frame later, and noise that does
-not outweigh the cost adds none.
+The method, in short (see `segments`): the frames' *logits* are smoothed by a Gaussian of 0.2 s and
+divided into segments by one Viterbi pass with a cost for each change of emotion. Both treat every
+frame alike, so input that comes one frame later gives the same segments one frame later, and noise
+that does not outweigh the cost adds none.
 """
 
 from __future__ import annotations
@@ -14,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +25,14 @@ FloatArray = NDArray[np.float64]
 
 # Chosen, not calibrated: a syllable lasts about 0.2 s, and emotion does not change within one.
 SMOOTHING_S = 0.2
-# A frame counts at most this many nats against a label: however sure the head is of 20 ms, it takes
-# time to change the segment.
+# A frame counts at most this many nats against a label: no 20 ms alone can change the segment,
+# however certain the head is of them.
 FRAME_CAP_NATS = 2.0
 # What a change of emotion costs, in nats. With the cap it bounds the length of a segment from
 # below: 25 / 2 = 12.5 frames = 0.25 s. At moderate odds (1 nat) an inserted emotion must last 1 s.
 SWITCH_COST_NATS = 25.0
 
-# Windows that the model is good at: the article advises 1-30 s; 15 s leaves one emotion per window.
+# Length of a window: the article advises 1-30 s; up to 15 s there is usually one emotion in it.
 UTTERANCE_MIN_S = 1.0
 UTTERANCE_MAX_S = 15.0
 # A pause this long ends a sentence: the usual figure of endpointing. Chosen, not calibrated.
@@ -47,27 +45,26 @@ JOIN_WITHIN_S = 2.0
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch with one emotion.
+    """A stretch with one emotion."""
 
-    Attributes:
-        emotion: One of the nine keys.
-        start_s: From the start of the audio.
-        end_s: More than `start_s`.
-        confidence: 0 to 1; from `segments`: softmax of the mean of the stretch's own logits, which
-            is what the model would score for just these frames.
-    """
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     emotion: str
+    """One of the nine keys."""
     start_s: float
+    """Start in s from the start of the audio."""
     end_s: float
+    """End in s, more than `start_s`."""
     confidence: float
+    """What the model scores for just these frames, 0 to 1: the softmax of the mean of their
+    logits."""
 
 
 # --- segments -----------------------------------------------------------------------------------
 
 
 def segments(frame_logits: np.ndarray, *, labels: Sequence[str] = EMOTIONS) -> tuple[Segment, ...]:
-    """Cut frame logits into stretches of one emotion.
+    """Divides frame logits into stretches of one emotion.
 
     1. Logits are smoothed over time by a Gaussian (standard deviation 0.2 s; the ends are
        continued by their last value). Logits and not probabilities: their mean is what the head
@@ -115,22 +112,21 @@ def segments(frame_logits: np.ndarray, *, labels: Sequence[str] = EMOTIONS) -> t
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores over time, thinned for a picture.
+    """Scores over time, averaged into a few hundred columns for drawing."""
 
-    Attributes:
-        step_s: Time between the middles of neighbouring columns; the first column starts at 0.
-        scores: A row per column, in the order of the labels; each sums to 1.
-    """
+    __pydantic_config__: ClassVar[dict[str, bool]] = {"use_attribute_docstrings": True}
 
     step_s: float
+    """Width of a column in s; the first column starts at 0."""
     scores: tuple[tuple[float, ...], ...]
+    """A row per column: the scores in the order of the labels, each row summing to 1."""
 
 
 def curve(frame_logits: np.ndarray, max_columns: int) -> Curve:
-    """What `segments` looks at, for drawing: smoothed logits as scores, in at most so many columns.
+    """Returns the smoothed logits of `segments` as scores, averaged into columns for drawing.
 
-    Logits are smoothed as in `segments` and averaged within each column before the softmax, so a
-    column shows what the model would score for just its stretch.
+    Logits are averaged within each column before the softmax, so a column has what the model would
+    score for just its stretch.
 
     Args:
         frame_logits: (frames >= 1, labels), 50 frames/s; -inf marks a label that is not in use.
@@ -149,7 +145,7 @@ def curve(frame_logits: np.ndarray, max_columns: int) -> Curve:
 
 
 def _finite(logits: FloatArray) -> FloatArray:
-    """-inf would smear into NaN; this low a label never wins and still smooths."""
+    """Replaces -inf, which smoothing would turn into NaN, by a logit too low to ever win."""
     return np.maximum(logits, -1e6)
 
 
@@ -158,7 +154,7 @@ def _smooth(logits: FloatArray) -> FloatArray:
 
 
 def _viterbi(score: FloatArray, switch_cost: float) -> NDArray[np.intp]:
-    """The label per frame with the highest sum of scores less `switch_cost` per change.
+    """Returns the label per frame with the highest sum of scores less `switch_cost` per change.
 
     Args:
         score: (frames >= 1, labels).
@@ -168,7 +164,7 @@ def _viterbi(score: FloatArray, switch_cost: float) -> NDArray[np.intp]:
     best = np.empty((frames, labels))
     best[0] = score[0]
     highest, maximum, add = np.maximum.reduce, np.maximum, np.add
-    # One row at a time is all that Viterbi allows; three ufuncs per row keep an hour under 1 s.
+    # Viterbi needs the rows one after another; three ufuncs per row keep an hour under 1 s.
     for before, now, row in zip(best[:-1], best[1:], score[1:], strict=True):
         maximum(before, highest(before) - switch_cost, out=now)
         add(now, row, out=now)
@@ -195,21 +191,22 @@ def _viterbi(score: FloatArray, switch_cost: float) -> NDArray[np.intp]:
 def utterances(
     speech: Sequence[tuple[float, float]], *, duration_s: float | None = None
 ) -> list[tuple[float, float]]:
-    """Windows for recognising a long recording sentence by sentence.
+    """Returns windows for recognising a long recording sentence by sentence.
 
-    A pause of 0.7 s ends a sentence. A sentence too long for a window is cut at its longest pause,
-    again and again; speech without any pause is cut into equal parts. One shorter than 1 s joins
-    the nearer neighbour within 2 s where both fit into a window. Then each window is widened by
-    0.3 s of silence at both sides, or more to reach 1 s, up to half the gap to the next.
+    A pause of 0.7 s ends a sentence. A sentence too long for a window is divided at its longest
+    pause, repeatedly; speech without any pause is divided into equal parts. One shorter than 1 s is
+    joined to the nearer neighbour within 2 s where both fit into a window. Then each window is
+    widened by 0.3 s of silence at both sides, up to half the gap to the next; one that is then
+    shorter than 1 s is widened up to the neighbouring windows.
 
     Args:
         speech: (start_s, end_s) of the stretches of speech, rising and disjoint
-            (`quality.Quality.speech`).
+            (`audio.checks.Quality.speech`).
         duration_s: Length of the recording; windows end there. None: at the last speech.
 
     Returns:
-        (start_s, end_s), rising and disjoint, which together hold all of the speech;
-        each at most 15 s, and at least 1 s where the recording has the room.
+        (start_s, end_s), rising and disjoint, which together contain all of the speech; each at
+        most 15 s, and at least 1 s where the recording is long enough.
     """
     if not speech:
         return []
@@ -226,7 +223,7 @@ def utterances(
 
 
 def _split(group: list[tuple[float, float]], longest: float) -> list[tuple[float, float]]:
-    """Cut stretches of speech into spans of at most `longest` s, at the longest pauses first."""
+    """Divides stretches of speech into spans of at most `longest` s, at the longest pauses."""
     spans = []
     waiting = [group]
     while waiting:
@@ -246,7 +243,7 @@ def _split(group: list[tuple[float, float]], longest: float) -> list[tuple[float
 
 
 def _join_short(spans: list[tuple[float, float]], longest: float) -> list[tuple[float, float]]:
-    """Join spans under 1 s to the nearer neighbour where that is near and the whole fits."""
+    """Joins spans under 1 s to the nearer neighbour within 2 s where the whole fits a window."""
     spans = list(spans)
     i = 0
     while i < len(spans):
@@ -270,17 +267,20 @@ def _join_short(spans: list[tuple[float, float]], longest: float) -> list[tuple[
 
 
 def _widen(spans: list[tuple[float, float]], duration_s: float | None) -> list[tuple[float, float]]:
-    out = []
-    for i, (start, end) in enumerate(spans):
-        lowest = (spans[i - 1][1] + start) / 2 if i else 0.0
-        last = end if duration_s is None else max(end, duration_s)
-        highest = (end + spans[i + 1][0]) / 2 if i + 1 < len(spans) else last
+    """Widens spans by 0.3 s at both sides, or more to reach 1 s, within the gaps between them."""
+    duration_s = max(duration_s or 0.0, spans[-1][1])
+    middles = [(before[1] + now[0]) / 2 for before, now in itertools.pairwise(spans)]
+    windows = []
+    for (start, end), lowest, highest in zip(
+        spans, [0.0, *middles], [*middles, duration_s], strict=True
+    ):
         pad = max(UTTERANCE_PAD_S, (UTTERANCE_MIN_S - (end - start)) / 2)
-        low, high = max(lowest, start - pad), min(highest, end + pad)
-        # What one side could not give, the other may.
-        missing = UTTERANCE_MIN_S - (high - low)
-        if missing > 0:
-            low = max(lowest, low - missing)
-            high = min(highest, high + UTTERANCE_MIN_S - (high - low))
-        out.append((low, high))
-    return out
+        windows.append((max(lowest, start - pad), min(highest, end + pad)))
+    # One that half the gaps do not widen to 1 s also gets what its neighbours did not need.
+    for i, (start, end) in enumerate(windows):
+        lowest = windows[i - 1][1] if i else 0.0
+        highest = windows[i + 1][0] if i + 1 < len(windows) else duration_s
+        if end - start < UTTERANCE_MIN_S:
+            start = max(lowest, end - UTTERANCE_MIN_S)
+            windows[i] = (start, max(end, min(highest, start + UTTERANCE_MIN_S)))
+    return windows

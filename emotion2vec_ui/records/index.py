@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from emotion2vec_ui.errors import ResultNotFound
 from emotion2vec_ui.labels import EMOTIONS
@@ -73,34 +73,48 @@ _NAMES = tuple(column.split()[0] for column in _COLUMNS)
 class Row:
     """One result as the index knows it; None where an old result does not tell."""
 
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
     folder: str
+    """Its name below `outputs/`, which is also its id."""
     timestamp: str
+    """Local time, "YYYY-MM-DD HH:MM:SS"."""
     name: str
+    """Of the recording's file; empty where an old result does not tell."""
     sha256: str | None
+    """Of the recording's file; null where an old result does not tell."""
     duration_s: float | None
+    """Of the recording, in s; null where an old result does not tell."""
     emotion: str
+    """The leader, one of the nine keys."""
     confidence: float
+    """The leader's score, 0 to 1."""
     band: str
+    """Of the confidence: high, medium, low or unreliable."""
     quality: str | None
+    """Verdict on the recording: good, fair or poor; null where an old result does not tell."""
     granularity: str
+    """utterance or frame."""
     model: str | None
+    """Id of the model that answered; null where an old result does not tell."""
     has_embedding: bool
+    """Whether embedding.npy is there."""
     scores: dict[str, float]
+    """The nine scores of the whole recording, summing to 1."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some of the rows found.
+    """Some of the rows found."""
 
-    Attributes:
-        rows: those from `offset` on.
-        total: how many there are in all.
-        damaged: folders whose result.json cannot be used, whatever the filters.
-    """
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     rows: list[Row]
+    """Those from `offset` on."""
     total: int
+    """How many there are in all."""
     damaged: int
+    """Folders whose result.json cannot be used, whatever the filters."""
 
 
 T = TypeVar("T")

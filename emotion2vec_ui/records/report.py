@@ -19,6 +19,7 @@ from emotion2vec_ui.audio.checks import Quality
 from emotion2vec_ui.audio.load import Source
 from emotion2vec_ui.frames import FRAMES_PER_S
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models.files import BUILT_IN
 from emotion2vec_ui.reading import scoring
 from emotion2vec_ui.reading.scoring import Band, NormRange, Shape, Weighted
 from emotion2vec_ui.reading.timeline import Curve, Segment
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SCHEMA = "emotion2vec_ui.result/2"
-
-BUILT_IN = "built in"
-"""The origin of the compact model that comes with the program."""
 
 GRANULARITIES = ("utterance", "frame")
 BANDS = get_args(Band)

@@ -37,9 +37,8 @@ def distribution(report: Report, lang: str) -> str:
     )
     if facts.mixture is None:
         return sentence
-    beside = (texts.text(f"emotion.{emotion}", lang) for emotion in facts.beside)
-    joined = texts.text("list.join", lang).join(beside)
-    return sentence + texts.text(f"mixture.{facts.mixture}", lang, leader=leader, beside=joined)
+    beside = tuple(texts.Phrase(f"emotion.{emotion}.inline") for emotion in facts.beside)
+    return sentence + texts.text(f"mixture.{facts.mixture}", lang, leader=leader, beside=beside)
 
 
 def warning_key(code: str) -> str:

@@ -1,7 +1,8 @@
 """Who may call, from where and how much: one ASGI layer around everything that is served.
 
-It stands outside the API, Gradio's own routes, files and docs alike, so nothing can be forgotten.
-Open without a password are only `/health` and `/ready`, which tell nothing but the model's state.
+It covers the API, Gradio's own routes, files and docs alike. Without a password only `/health` and
+`/ready` answer, which say nothing but the model's state. How much a request may send and whether
+it counts as a recognition is declared beside its route, with `limited`; the defaults are small.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.errors import (
@@ -38,11 +41,9 @@ log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-PREDICT_PATHS = frozenset({"/api/predict", "/api/predict/", "/api/robustness"})
-UPLOAD_PATH = "/gradio_api/upload"
 COUNT = "count_recognition"
 """In the request's state: what an event of the page calls before it recognises anything. Which of
-Gradio's requests will do so cannot be seen from their paths."""
+Gradio's requests will do so cannot be told from their routes."""
 
 FORM_OVERHEAD_BYTES = 65_536
 """Boundaries, part headers and the two other fields of a form."""
@@ -51,7 +52,7 @@ BASE64_GROWTH = 4 / 3
 """Gradio's classic JSON carries the file in base64."""
 
 MAX_MESSAGE_BYTES = 4_000_000
-"""Of any other POST: it carries names and choices, and Gradio reads it into memory whole."""
+"""Of a body without a recording: names and choices, which Gradio reads into memory whole."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -66,11 +67,38 @@ RATE_CALLERS = 10_000
 """Callers remembered at a time; the longest unseen is forgotten first."""
 
 
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request to a route may send, and whether it counts.
+
+    Attributes:
+        body: "message": at most `MAX_MESSAGE_BYTES`; "recording": at most `--max-upload-mb` and
+            the form around it; "own": the route limits its body itself while it reads.
+        counted: each request is one recognition against the caller's `--rate-limit`.
+    """
+
+    body: Literal["message", "recording", "own"] = "message"
+    counted: bool = False
+
+
+def limited(limits: Limits) -> Callable[[Endpoint], Endpoint]:
+    """Declares the limits of a route: a decorator of its endpoint, below the route's own."""
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        endpoint.limits = limits  # type: ignore[attr-defined]
+        return endpoint
+
+    return declare
+
+
 class Guard:
     """The ASGI layer.
 
     Args:
-        app: what it protects; kept as `app`.
+        app: what it protects, with its `routes`; kept as `app`.
         settings: passwords, keys, origins, limits.
     """
 
@@ -93,8 +121,13 @@ class Guard:
         scope.setdefault("state", {})["request_id"] = request_id
         headers = Headers(scope=scope)
 
+        body = _Body(receive)
+        started = False
+
         async def send_with_headers(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 sent = MutableHeaders(scope=message)
                 sent["X-Request-Id"] = request_id
                 # Gradio lets pages of any site read its answers when it is not on localhost.
@@ -111,14 +144,29 @@ class Guard:
                 return
             self._check_origin(scope, headers)
             caller = self._authenticate(scope, headers)
-            if scope["type"] == "http" and scope["method"] == "POST":
+            if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
                 scope["state"][COUNT] = partial(self._count, caller)
-                receive = self._bounded(scope, headers, receive)
+                limits = self._limits(scope)
+                if limits.counted:
+                    self._count(caller)
+                self._bound(body, limits, headers)
             self._check_host(scope, headers)
         except EmotionError as error:
             await self._refuse(error, scope, headers, receive, send_with_headers)
             return
-        await self.app(scope, receive, send_with_headers)
+
+        async def send_answer(message: Any) -> None:
+            # Of a body that was too long, each application makes an error of its own.
+            if started or body.exceeded is None:
+                await send_with_headers(message)
+
+        try:
+            await self.app(scope, body.receive, send_answer)
+        except Exception:
+            if started or body.exceeded is None:
+                raise
+        if body.exceeded is not None and not started:
+            await self._refuse(body.exceeded, scope, headers, receive, send_with_headers)
 
     def _path(self, scope: Any) -> str:
         """The path as the routes know it: a proxy may or may not have taken the prefix off."""
@@ -214,39 +262,33 @@ class Guard:
         if self._limiter is not None:
             self._limiter.take(caller)
 
-    def _bounded(self, scope: Any, headers: Headers, receive: Any) -> Any:
-        """Limits the rate of recognitions and the bytes of every POST.
+    def _limits(self, scope: Any) -> Limits:
+        """Those of the route that will answer."""
+        inside = {**scope, "root_path": self._root_path}
+        for route in self.app.routes:
+            match, found = route.matches(inside)
+            if match is Match.FULL:
+                return getattr(found.get("endpoint"), "limits", Limits())
+        return Limits()
+
+    def _bound(self, body: _Body, limits: Limits, headers: Headers) -> None:
+        """Sets how long the body may be.
 
         Raises:
-            RateLimited, UploadTooLarge: known before the body is read.
+            UploadTooLarge: the declared length says that it is longer, before it is read.
         """
-        path = self._path(scope)
-        predicts = path in PREDICT_PATHS
-        if predicts:
-            scope["state"][COUNT]()
-        if path == UPLOAD_PATH:
-            return receive  # Gradio counts each of its files, and writes them as they come
+        if limits.body == "own":
+            return
         limit, limit_mb = MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES / 1e6
-        if predicts:
+        if limits.body == "recording":
             limit, limit_mb = self._settings.max_upload_bytes, self._settings.max_upload_mb
             if headers.get("content-type", "").startswith("application/json"):
                 limit = int(limit * BASE64_GROWTH)
             limit += FORM_OVERHEAD_BYTES
-        too_large = UploadTooLarge(limit_mb=limit_mb)
+        body.limit, body.limit_mb = limit, limit_mb
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
-            raise too_large
-        seen = 0
-
-        async def counted() -> Any:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise too_large
-            return message
-
-        return counted
+            raise UploadTooLarge(limit_mb=limit_mb)
 
     async def _refuse(
         self, error: EmotionError, scope: Any, headers: Headers, receive: Any, send: Any
@@ -260,6 +302,36 @@ class Guard:
             # Browsers ask for the password by themselves and then send it everywhere.
             response.headers["WWW-Authenticate"] = 'Basic realm="emotion2vec", charset="UTF-8"'
         await response(scope, receive, send)
+
+
+class _Body:
+    """A request's body as it comes in, at most `limit` bytes of it where there is a limit.
+
+    Attributes:
+        limit: in bytes.
+        limit_mb: the limit as it is told.
+        exceeded: the error that was raised, once it was.
+    """
+
+    def __init__(self, receive: Any) -> None:
+        self._receive = receive
+        self._seen = 0
+        self.limit: int | None = None
+        self.limit_mb = 0.0
+        self.exceeded: UploadTooLarge | None = None
+
+    async def receive(self) -> Any:
+        """The next message.
+
+        Raises:
+            UploadTooLarge: with it more came than is allowed.
+        """
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self.limit is not None and self._seen > self.limit:
+            self.exceeded = UploadTooLarge(limit_mb=self.limit_mb)
+            raise self.exceeded
+        return message
 
 
 class RateLimiter:

@@ -1,184 +1,79 @@
-"""HTTP: the routes of the contract, and the one process that serves them with the page."""
+"""The application that serves page, API and files, and what lives as long as it does."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import errno
-import json
 import logging
-import secrets
-import shutil
-import tempfile
-import time
 import warnings
-from collections.abc import AsyncIterator, Callable
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exception_handlers import http_exception_handler
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.datastructures import UploadFile
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match, NoMatchFound, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emotion2vec_ui import __version__
 from emotion2vec_ui.audio.decoding import Decoder
+from emotion2vec_ui.drawing.missing_view import missing_page
 from emotion2vec_ui.errors import (
     BadField,
     DiskFull,
     EmotionError,
     InputError,
-    MissingAudio,
     ResultNotFound,
     Unavailable,
-    UploadTooLarge,
+    as_known,
 )
 from emotion2vec_ui.models.holder import ModelHolder
-from emotion2vec_ui.pipeline.recogniser import GRANULARITIES, Cancelled, Recogniser, Result
-from emotion2vec_ui.records import store as results
+from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Recogniser
+from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import results as history_api
-from emotion2vec_ui.server.access import Guard, error_response, language
-from emotion2vec_ui.server.metrics import Metrics
+from emotion2vec_ui.server import predict, results
+from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
+from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
+from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
 from emotion2vec_ui.settings import Settings
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import gradio
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 20.0
 """How long what runs may take to finish after SIGTERM."""
 
-HOUSEKEEPING_S = 3600.0
+CLEANING_S = 3600.0
+"""Between two looks for old results."""
 
-SPARE_THREADS = 8
-"""Beyond those that wait for the model: pages, files and metrics never wait behind them."""
+RETRY_AFTER_S = 5
+"""What a caller is told to wait while no model answers."""
 
-QUEUE_POLL_S = 0.02
-"""How long an event of the page may wait before Gradio sees it."""
+GZIP_LEVEL = 6
+GZIP_THREAD_BYTES = 32_768
+"""From this size on a worker compresses: 32 kB take the event loop about 1 ms."""
 
-CLIENT_GONE_STATUS = 499
-"""nginx's number for a caller that closed the connection; nobody sees it but the log."""
-
-COPY_BYTES = 1 << 20
-
-RESULT_FILES = frozenset({results.RESULT_NAME, results.AUDIO_NAME, results.EMBEDDING_NAME})
-MEDIA_TYPES = {
-    results.RESULT_NAME: "application/json; charset=utf-8",
-    results.AUDIO_NAME: "audio/wav",
-    results.EMBEDDING_NAME: "application/octet-stream",
-}
-
-
-class ErrorFacts(BaseModel):
-    """What went wrong, and what to do."""
-
-    code: str
-    message: str
-    hint: str
-
-
-class ErrorBody(BaseModel):
-    """The body of every error."""
-
-    error: ErrorFacts
-
-
-class ResultBody(BaseModel):
-    """result.json and where its files are; README describes every field."""
-
-    model_config = ConfigDict(extra="allow")
-
-    emotion: str = Field(examples=["happy"])
-    confidence: float = Field(ge=0, le=1, examples=[0.853])
-    scores: dict[str, float] | list[list[float]] = Field(
-        description="Nine scores by name; with granularity=frame a row of nine per 20 ms."
-    )
-    granularity: Literal["utterance", "frame"]
-    timestamp: str = Field(examples=["2026-01-04 22:30:00"])
-    output_dir: str = Field(examples=["outputs/outputs_20260104_223000"])
-    result_url: str = Field(examples=["/file=outputs/outputs_20260104_223000/result.json"])
-    audio_url: str
-    embedding_url: str | None
-
-
-PREDICT_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["audio"],
-                    "properties": {
-                        "audio": {"type": "string", "format": "binary"},
-                        "granularity": {
-                            "type": "string",
-                            "enum": list(GRANULARITIES),
-                            "default": "utterance",
-                        },
-                        "extract_embedding": {"type": "boolean", "default": False},
-                    },
-                }
-            },
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["data"],
-                    "description": "Gradio's classic form: [file, granularity, extract_embedding].",
-                    "properties": {
-                        "data": {"type": "array", "minItems": 1, "maxItems": 3, "items": {}}
-                    },
-                }
-            },
-        },
-    }
-}
-
-STRESS_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["audio"],
-                    "properties": {
-                        "audio": {"type": "string", "format": "binary"},
-                        "seed": {"type": "integer", "minimum": 0, "maximum": 999_999_999},
-                    },
-                }
-            }
-        },
-    }
-}
-
-PREDICT_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "A field has a bad value, or there is no audio."},
-    401: {"model": ErrorBody, "description": "No or wrong key."},
-    403: {"model": ErrorBody, "description": "A page of another site posted."},
-    413: {"model": ErrorBody, "description": "Too many bytes, or too long."},
-    415: {"model": ErrorBody, "description": "No decoder reads it."},
-    422: {"model": ErrorBody, "description": "Too short, empty, silent, or not finite."},
-    429: {"model": ErrorBody, "description": "Above the rate limit."},
-    500: {"model": ErrorBody, "description": "Anything else; the id is also in the log."},
-    503: {"model": ErrorBody, "description": "Queue full or model not ready; see Retry-After."},
-    507: {"model": ErrorBody, "description": "The disk is full."},
-}
+UPLOAD_PATH = "/gradio_api/upload"
 
 
 class Service:
-    """The routes' shared state: one per application."""
+    """What lives as long as the application: the model, the history, the figures.
+
+    Args:
+        settings: of the program.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -186,108 +81,49 @@ class Service:
         self.history = History(settings.outputs)
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
-        self.recogniser = Recogniser(
-            settings, self.holder, self.decoder, observe=self.metrics.observe_batch
-        )
-        self._threads = anyio.CapacityLimiter(settings.max_queue + SPARE_THREADS)
-        # One at a time: unpacking takes five times the file in memory.
-        self._unpacking = anyio.CapacityLimiter(1)
+        self.recogniser = Recogniser(settings, self.holder, self.decoder, observer=self.metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Starts the model's thread and the decoders; stops them within a bound."""
         self.settings.outputs.mkdir(parents=True, exist_ok=True)
-        results.sweep(self.settings.outputs)
+        store.sweep(self.settings.outputs)
         self.holder.start()
         self.decoder.warm_up()
-        housekeeping = asyncio.create_task(self._keep_house())
+        cleaning = asyncio.create_task(self._clean())
         try:
             yield
         finally:
-            housekeeping.cancel()
+            cleaning.cancel()
             await anyio.to_thread.run_sync(self.recogniser.stop, STOP_WITHIN_S)
             await anyio.to_thread.run_sync(self.decoder.stop)
             self.history.close()
 
-    async def predict(self, request: Request) -> Response:
-        """Recognises the recording of one request, in any of its two forms."""
-        started = time.perf_counter()
-        lang = language(request.headers, self.settings)
-        with tempfile.TemporaryDirectory(prefix="emotion2vec-") as folder:
-            path = Path(folder) / "upload"
-            if _is_json(request):
-                await _receive(request, path)
-                name, granularity, embedding = await anyio.to_thread.run_sync(
-                    _unpack_json, path, self.settings, limiter=self._unpacking
-                )
-            else:
-                name, granularity, embedding = await _read_form(request, path, self.settings)
-            result = await self._watched(
-                request,
-                partial(
-                    self.recogniser.analyse,
-                    path,
-                    name=name,
-                    granularity=granularity,
-                    extract_embedding=embedding,
-                    lang=lang,
-                ),
-            )
-        taken_s = time.perf_counter() - started
-        self.metrics.requests.labels("api", "200").inc()
-        self.metrics.latency_s.observe(taken_s)
-        self.metrics.audio_s.inc(result.report["source"]["duration_s"])
-        body = with_urls(result, self.settings)
-        if _is_json(request):
-            return JSONResponse({"data": [body], "duration": taken_s})
-        return JSONResponse(body)
-
-    async def stress(self, request: Request) -> Response:
-        """Recognises one recording under noise and codecs."""
-        with tempfile.TemporaryDirectory(prefix="emotion2vec-") as folder:
-            path = Path(folder) / "upload"
-            name, fields = await _read_upload(request, path, self.settings)
-            seed = _whole_number("seed", fields.get("seed", "0"))
-            work = partial(self.recogniser.stress, path, name=name, seed=seed)
-            return JSONResponse(await self._watched(request, work))
-
-    async def _watched(self, request: Request, work: Callable[..., T]) -> T:
-        """Runs `work` in a thread and gives its place up when the caller is gone."""
-        gone = False
-
-        async def watch() -> None:
-            nonlocal gone
-            # The body has been read: nothing can come but the end of the connection.
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            gone = True
-
-        watcher = asyncio.create_task(watch())
-        try:
-            return await anyio.to_thread.run_sync(
-                partial(work, cancelled=lambda: gone), limiter=self._threads
-            )
-        finally:
-            watcher.cancel()
-
-    async def _keep_house(self) -> None:
+    async def _clean(self) -> None:
         while True:
             await anyio.to_thread.run_sync(self._remove_old)
-            await asyncio.sleep(HOUSEKEEPING_S)
+            await asyncio.sleep(CLEANING_S)
 
     def _remove_old(self) -> None:
         keep_days, max_mb = self.settings.keep_days, self.settings.max_outputs_mb
         removed = 0
         if keep_days is not None:
-            removed += results.remove_old(self.settings.outputs, keep_days)
+            removed += store.remove_old(self.settings.outputs, keep_days)
         if max_mb is not None:
-            removed += results.remove_excess(self.settings.outputs, int(max_mb * 1e6))
+            removed += store.remove_excess(self.settings.outputs, int(max_mb * 1e6))
         if removed:
             log.info("removed %d old result folders", removed)
 
 
-def create_app(settings: Settings) -> Any:
+def create_app(settings: Settings) -> Guard:
     """The ASGI application: page, API and files behind one guard."""
+    app = create_api(settings)
+    _mount_page(app, app.state.service)
+    return Guard(app, settings)
+
+
+def create_api(settings: Settings) -> FastAPI:
+    """The API and the files, without the page and without the guard."""
     service = Service(settings)
     app = FastAPIOffline(
         title="Speech emotion recognition",
@@ -295,136 +131,260 @@ def create_app(settings: Settings) -> Any:
         version=__version__,
         lifespan=service.lifespan,
         root_path=settings.root_path,
+        responses=ANY_ERROR,
         redoc_url=None,
     )
     app.state.service = service
-    history_api.add_routes(app, service.history, settings)
-    _add_routes(app, service)
+    app.add_middleware(
+        GZipMiddleware,
+        compresslevel=GZIP_LEVEL,
+        thread_minimum_size=GZIP_THREAD_BYTES,
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream"),
+    )
+    results.add_routes(app, service.history, settings)
+    predict.add_routes(app, service.recogniser)
+    _add_operations(app, service)
+    app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)
-    _mount_page(app, service)
-    return Guard(app, settings)
+    return app
 
 
-def with_urls(result: Result, settings: Settings) -> dict[str, Any]:
-    """The report with the addresses of its files."""
-    assert result.folder is not None
-    return results.with_urls(result.report, result.folder.name, settings.root_path)
+# --- operations -----------------------------------------------------------------------------------
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
-    settings = service.settings
+@dataclass(frozen=True)
+class Health:
+    """That the process is up."""
 
-    @app.post(
-        "/api/predict",
-        tags=["emotion"],
-        summary="Recognise one recording",
-        response_model=ResultBody,
-        responses=PREDICT_ERRORS,
-        openapi_extra=PREDICT_BODY,
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
+    status: str
+    """Always "ok"."""
+    version: str
+    """Of the program."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether a model answers, and how far the wanted one is."""
+
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
+    ready: bool
+    """Whether a model answers."""
+    state: str
+    """idle, importing, downloading, loading, ready or failed."""
+    seconds: float
+    """Since this state began."""
+    model: str | None
+    """Id of the model that answers now."""
+    wanted: str
+    """Id of the model that `--model` asks for."""
+    progress: float | None
+    """Done part of the download, 0 to 1; null when nothing downloads or the size is unknown."""
+    notice: str | None
+    """Code for why another than the wanted model answers."""
+    error: ErrorFacts | None = None
+    """What went wrong last; absent where nothing did."""
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/health", tags=["operations"], summary="The process is up", response_model=Health)
+    async def health() -> Response:
+        body = to_json(Health("ok", __version__))
+        return Response(body, media_type="application/json")
+
+    @app.get(
+        "/ready",
+        tags=["operations"],
+        summary="A model answers (200) or not yet (503)",
+        response_model=Readiness,
+        responses={503: {"model": Readiness, "description": "Not yet; see Retry-After."}},
     )
-    @app.post("/api/predict/", include_in_schema=False)  # Gradio's mount redirects neither form
-    async def predict(request: Request) -> Response:
-        return await service.predict(request)
-
-    @app.post(
-        "/api/robustness",
-        tags=["emotion"],
-        summary="How noise and codecs would move the result of one recording",
-        responses=PREDICT_ERRORS,
-        openapi_extra=STRESS_BODY,
-    )
-    async def stress(request: Request) -> Response:
-        return await service.stress(request)
-
-    @app.get("/file=outputs/{folder}/{name}", include_in_schema=False)
-    async def output_file(folder: str, name: str) -> Response:
-        # Names are matched, never resolved: nothing else under outputs, no link, no "..".
-        path = settings.outputs / folder / name
-        if not results.RESULT_FOLDER.fullmatch(folder) or name not in RESULT_FILES:
-            raise ResultNotFound(name=f"{folder}/{name}"[:200])
-        if path.parent.is_symlink() or path.is_symlink() or not path.is_file():
-            raise ResultNotFound(name=f"{folder}/{name}")
-        return FileResponse(path, media_type=MEDIA_TYPES[name], filename=name)
-
-    @app.head("/health", include_in_schema=False)  # what some load balancers send
-    @app.get("/health", tags=["operations"], summary="The process is up")
-    async def health() -> dict[str, str]:
-        return {"status": "ok", "version": __version__}
-
-    @app.head("/ready", include_in_schema=False)
-    @app.get("/ready", tags=["operations"], summary="A model answers (200) or not yet (503)")
-    async def ready(request: Request) -> JSONResponse:
+    async def ready(request: Request) -> Response:
         status = service.holder.status()
-        body: dict[str, Any] = {
-            "ready": status.answering is not None,
-            "state": status.state,
-            "seconds": round(status.seconds, 1),
-            "model": status.answering,
-            "wanted": status.wanted,
-            "progress": status.progress,
-            "notice": status.notice,
-        }
+        error = None
         if status.error is not None:
-            body["error"] = status.error.to_dict(language(request.headers, settings))
-        if body["ready"]:
-            return JSONResponse(body)
-        return JSONResponse(body, 503, {"Retry-After": "5"})
+            lang = language(request.headers, service.settings)
+            error = ErrorFacts(**status.error.to_dict(lang))
+        body = Readiness(
+            ready=status.answering is not None,
+            state=status.state,
+            seconds=round(status.seconds, 1),
+            model=status.answering,
+            wanted=status.wanted,
+            progress=status.progress,
+            notice=status.notice,
+            error=error,
+        )
+        shown = {name: value for name, value in vars(body).items() if name != "error" or value}
+        response = Response(to_json(shown), media_type="application/json")
+        if not body.ready:
+            response.status_code = 503
+            response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return response
 
-    @app.get("/metrics", tags=["operations"], summary="Figures for Prometheus")
+    @app.get(
+        "/metrics",
+        tags=["operations"],
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Its text format."}},
+    )
     def metrics() -> Response:
         text = service.metrics.text(service.recogniser, service.holder)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
-    @app.api_route(
-        "/api/{rest:path}", methods=["GET", "POST", "PUT", "DELETE"], include_in_schema=False
-    )
-    @app.get("/file={rest:path}", include_in_schema=False)
-    async def nothing_here(request: Request, rest: str) -> Response:
-        if rest.rstrip("/") == "predict":
-            raise HTTPException(405, headers={"Allow": "POST"})
-        raise ResultNotFound(name=request.url.path[:200])
+
+class OtherMethods(BaseRoute):
+    """Answers where a path is known and its method is not: HEAD as GET, OPTIONS 204, else 405.
+
+    It stands before the page's mount at "/", which would take such requests for pages.
+
+    Args:
+        routes: the known ones.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._routes = [route for route in routes if isinstance(route, Route)]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Full for any method of a known path."""
+        return (Match.FULL if self._found(scope) else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request.
+
+        Raises:
+            HTTPException: 405 with `Allow`.
+        """
+        found = self._found(scope)
+        for route, inside in found:
+            if scope["method"] == "HEAD" and "GET" in (route.methods or ()):
+                scope.update(inside)
+                # Past the route's own check of the method; servers send no body to HEAD.
+                await route.app(scope, receive, send)
+                return
+        methods = {"OPTIONS"}.union(*(route.methods or () for route, _ in found))
+        if "GET" in methods:
+            methods.add("HEAD")
+        allow = {"Allow": ", ".join(sorted(methods))}
+        if scope["method"] != "OPTIONS":
+            raise HTTPException(405, headers=allow)
+        await Response(status_code=204, headers=allow)(scope, receive, send)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        """None: it has no name."""
+        raise NoMatchFound(name, path_params)
+
+    def _found(self, scope: Scope) -> list[tuple[Route, Scope]]:
+        matches = [(route, *route.matches(scope)) for route in self._routes]
+        return [(route, inside) for route, match, inside in matches if match is Match.PARTIAL]
+
+
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def _add_error_handlers(app: FastAPI, service: Service) -> None:
     settings = service.settings
 
-    def answer(request: Request, error: EmotionError) -> JSONResponse:
-        service.metrics.errors.labels(error.code).inc()
-        service.metrics.requests.labels("api", str(error.status)).inc()
+    def answer(request: Request, error: EmotionError) -> Response:
+        kind = getattr(request.state, predict.UNCOUNTED, None)
+        if kind is not None:
+            service.metrics.request_ended(Ended("api", kind, error, 0.0, 0.0))
+        return _error_response(request, error, settings)
+
+    @app.exception_handler(EmotionError)
+    async def known(request: Request, error: EmotionError) -> Response:
         if error.status >= 500 and not isinstance(error, Unavailable):
             log.warning("%s: %s", request.url.path, error, exc_info=error)
         else:
             log.info("%s: %s", request.url.path, error)
-        return error_response(error, language(request.headers, settings))
-
-    @app.exception_handler(EmotionError)
-    async def known(request: Request, error: EmotionError) -> JSONResponse:
         return answer(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def parameter(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:]) or "query"
+        value = repr(first.get("input"))[:100]
+        # Of a choice, pydantic tells the allowed values by themselves.
+        allowed = first.get("ctx", {}).get("expected", first["msg"])
+        return await known(request, BadField(field=field, value=value, allowed=allowed))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        return _http_error(request, error, settings)
 
     @app.exception_handler(Cancelled)
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: Exception) -> Response:
-        return Response(status_code=CLIENT_GONE_STATUS)
-
-    @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
-        response = answer(request, InputError(problem=str(error.detail)))
-        response.status_code = error.status_code
-        response.headers.update(error.headers or {})
-        return response
+        return Response(status_code=CLIENT_GONE_STATUS)  # nobody sees it but the log
 
     @app.exception_handler(OSError)
-    async def system(request: Request, error: OSError) -> JSONResponse:
-        # The disk of the temporary files, where uploads lie; results.save tells of its own.
+    async def system(request: Request, error: OSError) -> Response:
+        # The disk of the temporary files, where uploads lie; the store tells of its own.
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return answer(request, DiskFull(free_mb=0.0))
+            return await known(request, DiskFull(free_mb=0.0))
         return await unknown(request, error)
 
     @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        error_id = secrets.token_hex(4)
-        log.error("internal error %s on %s", error_id, request.url.path, exc_info=error)
-        return answer(request, EmotionError(error_id=error_id))
+    async def unknown(request: Request, error: Exception) -> Response:
+        return answer(request, as_known(error, request.url.path))
+
+
+def _http_error(request: Request, error: HTTPException, settings: Settings) -> Response:
+    """What the router itself refuses, in our words."""
+    if error.status_code == 404:
+        return _error_response(request, ResultNotFound(name=request.url.path[:200]), settings)
+    response = _error_response(request, InputError(problem=str(error.detail)), settings)
+    response.status_code = error.status_code
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _error_response(request: Request, error: EmotionError, settings: Settings) -> Response:
+    """The one error body; a browser that opens an address without anything gets a page."""
+    lang = language(request.headers, settings)
+    if error.status != 404 or not _prefers_html(request.headers.get("accept", "")):
+        return error_response(error, lang)
+    page = missing_page(
+        message=error.public().message(lang),
+        hint=error.hint(lang),
+        lang=lang,
+        root_path=settings.root_path,
+    )
+    return HTMLResponse(page, error.status, results.HTML_HEADERS)
+
+
+def _prefers_html(accept: str) -> bool:
+    """Whether HTML is named, and not after JSON: browsers name it first, programs name neither."""
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    named = [kind for kind in kinds if kind in ("text/html", "application/json")]
+    return named[:1] == ["text/html"]
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+class _Upload:
+    """Gradio's upload as a route of its own: Gradio counts the bytes, and writes as they come."""
+
+    limits = Limits(body="own")
+
+    def __init__(self, page: ASGIApp) -> None:
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._page(scope, receive, send)
+
+
+def _count(request: gradio.Request) -> None:
+    """Counts one recognition of the page against the caller's rate limit.
+
+    Raises:
+        RateLimited: it is one too many.
+    """
+    getattr(request.request.state, COUNT)()
 
 
 def _mount_page(app: FastAPI, service: Service) -> None:
@@ -432,9 +392,11 @@ def _mount_page(app: FastAPI, service: Service) -> None:
     # Only here is Gradio imported: it takes seconds, and the command line has no use for it.
     import gradio
 
-    from emotion2vec_ui.page import recognise as ui
+    from emotion2vec_ui.page import gradio_internals, recognise
 
-    blocks, options = ui.build(service.recogniser, settings=settings, history=service.history)
+    blocks, options = recognise.build(
+        service.recogniser, settings=settings, history=service.history, count=_count
+    )
     with warnings.catch_warnings():
         # That several pages are not rendered on the server: nobody asked for it.
         warnings.filterwarnings("ignore", "SSR mode")
@@ -445,120 +407,13 @@ def _mount_page(app: FastAPI, service: Service) -> None:
             max_file_size=settings.max_upload_bytes,
             **options,
         )
-    # Gradio looks for events every millisecond, which takes 7 % of a core from an idle server.
-    blocks._queue.sleep_when_free = QUEUE_POLL_S
-    blocks._queue.progress_update_sleep_when_free = QUEUE_POLL_S
+    gradio_internals.slow_down_queue(blocks)
+    gradio_internals.refuse_downloads(blocks)
     mounted: Any = app.routes[-1]
+    app.router.routes.insert(-1, Route(UPLOAD_PATH, _Upload(mounted.app)))
 
-    @mounted.app.exception_handler(404)
+    @mounted.app.exception_handler(HTTPException)
     async def no_page(request: Request, error: HTTPException) -> Response:
         if request.url.path.startswith(f"{settings.root_path}/gradio_api/"):
             return await http_exception_handler(request, error)  # its clients read Gradio's form
-        nothing = ResultNotFound(name=request.url.path[:200])
-        return error_response(nothing, language(request.headers, settings))
-
-    # Gradio takes any path or address in an event for a file, reads or fetches it, and looks
-    # whether it may only once `launch` was called, which a mount never does. With this it takes
-    # only what was uploaded, and from no address at all.
-    blocks.has_launched = True
-    gradio.processing_utils.async_ssrf_protected_download = _no_download
-
-
-async def _no_download(url: str, *args: Any, **kwargs: Any) -> str:
-    raise BadField(field="path", value=repr(url)[:100], allowed="uploaded files")
-
-
-def _is_json(request: Request) -> bool:
-    return request.headers.get("content-type", "").startswith("application/json")
-
-
-async def _read_form(request: Request, path: Path, settings: Settings) -> tuple[str, str, bool]:
-    """Writes the form's file to `path`; returns its name, granularity and the embedding wish."""
-    name, fields = await _read_upload(request, path, settings)
-    return (
-        name,
-        _choice("granularity", fields.get("granularity", "utterance")),
-        _boolean("extract_embedding", fields.get("extract_embedding", "false")),
-    )
-
-
-async def _read_upload(
-    request: Request, path: Path, settings: Settings
-) -> tuple[str, dict[str, Any]]:
-    """Writes the form's file to `path`; returns its name and the other fields."""
-    try:
-        async with request.form(max_files=4, max_fields=16) as form:
-            upload = form.get("audio")
-            if not isinstance(upload, UploadFile):
-                raise MissingAudio()
-            if (upload.size or 0) > settings.max_upload_bytes:
-                raise UploadTooLarge(limit_mb=settings.max_upload_mb)
-            await anyio.to_thread.run_sync(_copy, upload.file, path)
-            return upload.filename or "audio", {key: form[key] for key in form if key != "audio"}
-    except HTTPException as error:
-        # Starlette's word for a body that is no form at all.
-        raise InputError(problem=str(error.detail)) from None
-
-
-async def _receive(request: Request, path: Path) -> None:
-    with path.open("wb") as file:
-        async for chunk in request.stream():
-            file.write(chunk)
-
-
-def _unpack_json(path: Path, settings: Settings) -> tuple[str, str, bool]:
-    """Replaces Gradio's classic JSON at `path` by its file; returns the same as `_read_form`.
-
-    The file is base64 in a data URL, never a path or an address.
-    """
-    try:
-        data = json.loads(path.read_bytes())["data"]
-        sound, granularity, embedding = [*data, *["utterance", False][max(0, len(data) - 1) :]][:3]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        raise InputError(problem='expected {"data": [file, granularity, embedding]}') from None
-    if not data or sound is None:
-        raise MissingAudio()
-    name, url = "audio", sound
-    if isinstance(sound, dict):
-        name, url = str(sound.get("name") or "audio"), sound.get("data")
-    if not isinstance(url, str) or not url.startswith("data:") or ";base64," not in url:
-        raise BadField(field="data[0]", value="...", allowed="data:audio/...;base64,...")
-    try:
-        content = base64.b64decode(url.partition(";base64,")[2], validate=True)
-    except (binascii.Error, ValueError):
-        raise BadField(field="data[0]", value="...", allowed="base64") from None
-    if len(content) > settings.max_upload_bytes:
-        raise UploadTooLarge(limit_mb=settings.max_upload_mb)
-    path.write_bytes(content)
-    return (
-        name,
-        _choice("granularity", granularity),
-        _boolean("extract_embedding", embedding),
-    )
-
-
-def _choice(field: str, value: Any) -> str:
-    if not isinstance(value, str) or value not in GRANULARITIES:
-        raise BadField(field=field, value=repr(value)[:100], allowed=", ".join(GRANULARITIES))
-    return value
-
-
-def _boolean(field: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "1", "yes", "on"):
-        return True
-    if isinstance(value, str) and value.strip().lower() in ("false", "0", "no", "off", ""):
-        return False
-    raise BadField(field=field, value=repr(value)[:100], allowed="true, false")
-
-
-def _whole_number(field: str, value: Any) -> int:
-    if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10):
-        raise BadField(field=field, value=repr(value)[:100], allowed="0 ... 999999999")
-    return int(value)
-
-
-def _copy(source: Any, path: Path) -> None:
-    with path.open("wb") as target:
-        shutil.copyfileobj(source, target, COPY_BYTES)
+        return _http_error(request, error, settings)

@@ -13,6 +13,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from emotion2vec_ui.errors import EmotionError
+from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended
+
 if TYPE_CHECKING:
     from emotion2vec_ui.models.holder import ModelHolder
     from emotion2vec_ui.pipeline.recogniser import Recogniser
@@ -21,41 +24,48 @@ LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 300, 900
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 STATES = ("idle", "importing", "downloading", "loading", "ready", "failed")
 
+CLIENT_GONE_STATUS = 499
+"""nginx's number for a caller that closed the connection."""
+
 
 class Metrics:
-    """What `/metrics` shows; names end in their unit, as Prometheus asks."""
+    """What `/metrics` shows; names end in their unit, as Prometheus asks.
+
+    It is the recogniser's `Observer`: each front end counts under its own label.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # resident memory, file descriptors, CPU time
-        self.requests = Counter(
+        self._requests = Counter(
             "emotion2vec_requests",
-            "Recognitions asked for, by where and how they ended",
-            ["front", "status"],
+            "Recognitions and robustness tests, by front end, kind and how they ended",
+            ["front", "kind", "status"],
             registry=self.registry,
         )
-        self.errors = Counter(
+        self._errors = Counter(
             "emotion2vec_errors",
-            "Failed recognitions by error code",
-            ["code"],
+            "Failed recognitions and robustness tests, by front end and error code",
+            ["front", "code"],
             registry=self.registry,
         )
-        self.latency_s = Histogram(
+        self._latency_s = Histogram(
             "emotion2vec_request_seconds",
-            "From accepted to answered",
+            "From accepted to answered, of those that were answered",
+            ["front", "kind"],
             buckets=LATENCY_BUCKETS_S,
             registry=self.registry,
         )
-        self.audio_s = Counter(
-            "emotion2vec_audio_seconds", "Audio recognised", registry=self.registry
+        self._audio_s = Counter(
+            "emotion2vec_audio_seconds", "Audio recognised", ["front"], registry=self.registry
         )
-        self.batch_windows = Histogram(
+        self._batch_windows = Histogram(
             "emotion2vec_batch_windows",
             "Windows that went through the model together",
             buckets=BATCH_BUCKETS,
             registry=self.registry,
         )
-        self.forward_s = Counter(
+        self._forward_s = Counter(
             "emotion2vec_forward_seconds", "Time in the model", registry=self.registry
         )
         self._inside = Gauge(
@@ -71,10 +81,26 @@ class Metrics:
             registry=self.registry,
         )
 
-    def observe_batch(self, windows: int, padded_s: float, taken_s: float) -> None:
-        """Called by the batcher after each forward pass."""
-        self.batch_windows.observe(windows)
-        self.forward_s.inc(taken_s)
+    def batch_done(self, windows: int, padded_s: float, taken_s: float) -> None:
+        """Counts one forward pass."""
+        self._batch_windows.observe(windows)
+        self._forward_s.inc(taken_s)
+
+    def request_ended(self, ended: Ended) -> None:
+        """Counts one request."""
+        error = ended.error
+        status, code = 500, EmotionError.code
+        if error is None:
+            status = 200
+            self._latency_s.labels(ended.front, ended.kind).observe(ended.taken_s)
+            self._audio_s.labels(ended.front).inc(ended.audio_s)
+        elif isinstance(error, Cancelled):
+            status = CLIENT_GONE_STATUS
+        elif isinstance(error, EmotionError):
+            status, code = error.status, error.code
+        self._requests.labels(ended.front, ended.kind, str(status)).inc()
+        if status not in (200, CLIENT_GONE_STATUS):
+            self._errors.labels(ended.front, code).inc()
 
     def text(self, recogniser: Recogniser, holder: ModelHolder) -> bytes:
         """The exposition format, gauges read now."""

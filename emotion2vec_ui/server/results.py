@@ -1,178 +1,167 @@
-"""HTTP for past results: search, read, compare, export and delete, and each result's own page."""
+"""HTTP for past results: search, read, compare, export and delete, their files and their pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Annotated, Any, BinaryIO, ClassVar, Literal
+from urllib.parse import quote
 
-from fastapi import Depends, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import FastAPI, Path, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response, StreamingResponse
+from pydantic import Field
+from pydantic_core import to_json
 
 from emotion2vec_ui import texts
-from emotion2vec_ui.drawing import report
+from emotion2vec_ui.drawing.document import comparison_page, report_page
 from emotion2vec_ui.errors import BadField, ResultNotFound
-from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.records import store as results
-from emotion2vec_ui.records.index import (
-    BANDS,
-    MAX_COMPARED,
-    MAX_LIMIT,
-    MIN_COMPARED,
-    NONE,
-    QUALITIES,
-    SORTS,
-    Filters,
-    History,
-    Row,
-    row_dict,
-)
-from emotion2vec_ui.server.access import error_response, language
+from emotion2vec_ui.records import exports, report, store
+from emotion2vec_ui.records.comparison import MAX_COMPARED, MIN_COMPARED, compare
+from emotion2vec_ui.records.filters import Filters
+from emotion2vec_ui.records.index import History, Row
+from emotion2vec_ui.server.access import language
+from emotion2vec_ui.server.schemas import BAD_FIELD, NOT_FOUND, AllOf, Answer, Responses
 from emotion2vec_ui.settings import Settings
 
-PAGE_HEADERS = {
+HTML_HEADERS = {
     # What stands in a report can run nothing and fetch nothing but its own recording.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "Cache-Control": "private, no-cache",
 }
 
-_BODY = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
-BAD_FIELD: dict[int | str, dict[str, Any]] = {
-    400: {
-        "description": "A parameter has a bad value; the allowed ones are named.",
-        "content": _BODY,
-    }
+MEDIA_TYPES = {
+    store.RESULT_NAME: "application/json; charset=utf-8",
+    store.AUDIO_NAME: "audio/wav",
+    store.EMBEDDING_NAME: "application/octet-stream",
 }
-NOT_FOUND: dict[int | str, dict[str, Any]] = {
-    404: {"description": "There is no such result.", "content": _BODY}
-}
+"""Of the files that are served, by name; no other is."""
+
+COPY_BYTES = 1 << 20
 
 
-class RowBody(BaseModel):
-    """One past result. What an old result does not tell is null."""
+@dataclass(frozen=True)
+class Links:
+    """Where a past result is."""
 
-    folder: str = Field(examples=["outputs_20260104_223000"])
-    timestamp: str = Field(examples=["2026-01-04 22:30:00"])
-    name: str = Field(examples=["call.wav"])
-    sha256: str | None
-    duration_s: float | None = Field(examples=[4.2])
-    emotion: str = Field(examples=["happy"])
-    confidence: float = Field(ge=0, le=1, examples=[0.853])
-    band: str = Field(examples=["high"])
-    quality: str | None = Field(examples=["good"])
-    granularity: str = Field(examples=["utterance"])
-    model: str | None = Field(examples=["iic/emotion2vec_plus_large"])
-    has_embedding: bool
-    scores: dict[str, float]
-    page_url: str = Field(examples=["/result/outputs_20260104_223000"])
-    result_url: str = Field(examples=["/file=outputs/outputs_20260104_223000/result.json"])
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
+    page_url: str
+    """Address of its own page, to read and print."""
+    result_url: str
+    """Address of result.json."""
     audio_url: str
+    """Address of processed_audio.wav: what the model heard."""
 
 
-class PageBody(BaseModel):
+@dataclass(frozen=True)
+class FoundPage:
     """Some of the results found."""
 
-    rows: list[RowBody]
-    total: int = Field(description="How many were found in all.")
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
+    rows: list[Annotated[dict[str, Any], AllOf(Row, Links)]]
+    """Those from `offset` on, at most `limit`."""
+    total: int
+    """How many were found in all."""
     limit: int
+    """As asked for."""
     offset: int
-    damaged: int = Field(description="Folders whose result.json cannot be used.")
+    """As asked for."""
+    damaged: int
+    """Folders whose result.json cannot be used, whatever the filters."""
 
 
-class DeletedBody(BaseModel):
+@dataclass(frozen=True)
+class Deleted:
     """What was removed."""
 
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
     deleted: list[str]
+    """Names of the folders."""
 
 
-class ComparedBody(BaseModel):
-    """One result of a comparison."""
+@dataclass(frozen=True)
+class Difference:
+    """How one result of a comparison differs from the first."""
 
-    model_config = ConfigDict(extra="allow")
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
-    folder: str
-    scores: dict[str, float]
-    differences: dict[str, float] = Field(description="Scores less those of the first result.")
-    distance: float = Field(description="Total variation from the first: 0 equal, 1 disjoint.")
+    differences: dict[str, float]
+    """The nine scores less those of the first result, -1 to 1 each."""
+    distance: float
+    """Total variation between the two: 0 (equal) to 1 (disjoint)."""
 
 
-class ComparisonBody(BaseModel):
+@dataclass(frozen=True)
+class Compared:
     """Results side by side; the first is what the others are compared with."""
 
-    results: list[ComparedBody]
-    similarity: list[list[float | None]] = Field(
-        description="Cosine of the embeddings; null without both, or between models."
-    )
-    caveats: list[str] = Field(
-        description="models_differ, qualities_differ, granularities_differ, same_recording."
-    )
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
+    results: list[Annotated[dict[str, Any], AllOf(Row, Difference)]]
+    """In the order asked for."""
+    similarity: list[list[float | None]]
+    """Cosine of the embeddings, one row and column per result; null without both, or between
+    models."""
+    caveats: list[str]
+    """models_differ, qualities_differ, granularities_differ, same_recording."""
 
 
-def _filters(
-    emotion: Annotated[
-        list[str] | None, Query(description=f"Any of {', '.join(EMOTIONS)}.")
-    ] = None,
-    band: Annotated[list[str] | None, Query(description=f"Any of {', '.join(BANDS)}.")] = None,
-    quality: Annotated[
-        list[str] | None, Query(description=f"Any of {', '.join((*QUALITIES, NONE))}.")
-    ] = None,
-    model: Annotated[list[str] | None, Query(description="Model ids.")] = None,
-    text: Annotated[str, Query(description="Part of the file name, in any case.")] = "",
-    date_from: Annotated[str, Query(description="YYYY-MM-DD, included.")] = "",
-    date_to: Annotated[str, Query(description="YYYY-MM-DD, included.")] = "",
-    sort: Annotated[str, Query(description=f"One of {', '.join(SORTS)}.")] = "newest",
-    limit: Annotated[int, Query(description=f"Rows, 1 to {MAX_LIMIT}.")] = 50,
-    offset: Annotated[int, Query(description="Rows to skip.")] = 0,
-) -> Filters:
-    return Filters(
-        emotion=tuple(emotion or ()),
-        band=tuple(band or ()),
-        quality=tuple(quality or ()),
-        model=tuple(model or ()),
-        text=text,
-        date_from=date_from,
-        date_to=date_to,
-        sort=sort,
-        limit=limit,
-        offset=offset,
-    )
+class ExportFilters(Filters):
+    """What to find for the CSV of all results."""
+
+    bom: bool = Field(True, description="Begin with a byte order mark, for Excel.")
 
 
-_Filters = Annotated[Filters, Depends(_filters)]
 _Folders = Annotated[
     list[str],
     Query(description=f"{MIN_COMPARED} to {MAX_COMPARED} results; the first is the reference."),
 ]
+_Folder = Annotated[str, Path(description="The result's folder, such as outputs_20260104_223000.")]
 _Lang = Annotated[str, Query(description="zh or en; else as Accept-Language asks.")]
+_Ending = Annotated[
+    str, Path(description=f"One of {', '.join(exports.formats())}; txt is for Audacity.")
+]
+_Part = Annotated[
+    Literal["segments", "sentences"],
+    Query(
+        description="Of frame granularity: stretches of one emotion, or each stretch of speech "
+        "recognised by itself."
+    ),
+]
 
 
 def add_routes(app: FastAPI, history: History, settings: Settings) -> None:
-    """Adds the routes of past results; before anything that would catch `/api/...` or the page."""
+    """Adds the routes of past results."""
+    _add_api(app, history, settings)
+    _add_exports(app, history, settings)
+    _add_pages(app, history, settings)
 
-    def lang_of(request: Request, wanted: str) -> str:
-        if wanted and wanted not in texts.languages():
-            allowed = ", ".join(texts.languages())
-            raise BadField(field="lang", value=repr(wanted)[:100], allowed=allowed)
-        return wanted or language(request.headers, settings)
+    @app.get("/file=outputs/{folder}/{name}", include_in_schema=False)
+    def file(folder: str, name: str) -> Response:
+        # Names are matched, never resolved: nothing else under outputs, no link, no "..".
+        path = store.find(settings.outputs, folder) / name
+        if name not in MEDIA_TYPES or path.is_symlink() or not path.is_file():
+            raise ResultNotFound(name=f"{folder}/{name}"[:200])
+        return FileResponse(path, media_type=MEDIA_TYPES[name], filename=name)
 
+
+def _add_api(app: FastAPI, history: History, settings: Settings) -> None:
     @app.get(
         "/api/history",
         tags=["history"],
         summary="Search past results",
-        response_model=PageBody,
+        response_model=FoundPage,
         responses=BAD_FIELD,
     )
-    def search(filters: _Filters) -> dict[str, Any]:
+    def search(filters: Annotated[Filters, Query()]) -> Response:
         page = history.search(filters)
-        return {
-            "rows": [_body(row, settings) for row in page.rows],
-            "total": page.total,
-            "limit": filters.limit,
-            "offset": filters.offset,
-            "damaged": page.damaged,
-        }
+        rows = [vars(row) | vars(_links(row.folder, settings)) for row in page.rows]
+        return _json(FoundPage(rows, page.total, filters.limit, filters.offset, page.damaged))
 
     @app.get(
         "/api/history.csv",
@@ -181,48 +170,104 @@ def add_routes(app: FastAPI, history: History, settings: Settings) -> None:
         response_class=StreamingResponse,
         responses=BAD_FIELD | {200: {"content": {"text/csv": {}}, "description": "RFC 4180."}},
     )
-    def export(
-        filters: _Filters,
-        bom: Annotated[bool, Query(description="Begin with a byte order mark, for Excel.")] = True,
-    ) -> Response:
+    def export_all(filters: Annotated[ExportFilters, Query()]) -> Response:
         return StreamingResponse(
-            history.export_csv(filters, bom=bom),
+            history.export_csv(filters, bom=filters.bom),
             media_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": 'attachment; filename="history.csv"'},
+            headers=_attachment("history.csv"),
         )
 
     @app.get(
         "/api/history/{folder}",
         tags=["history"],
         summary="One past result, as /api/predict answered it",
+        response_model=Answer,
         responses=NOT_FOUND,
     )
-    def read(folder: str) -> JSONResponse:
-        return JSONResponse(results.with_urls(history.get(folder), folder, settings.root_path))
+    def read(folder: _Folder) -> Response:
+        content = report.to_json(found := history.get(folder))
+        files = store.files_of(
+            folder, has_embedding=found.embedding is not None, root_path=settings.root_path
+        )
+        return Response(report.with_files(content, files), media_type="application/json")
 
     @app.delete(
         "/api/history/{folder}",
         tags=["history"],
         summary="Remove one past result for good",
-        response_model=DeletedBody,
+        response_model=Deleted,
         responses=NOT_FOUND,
     )
-    def delete(folder: str) -> dict[str, list[str]]:
+    def delete(folder: _Folder) -> Response:
         removed = history.delete([folder])
         if not removed:
             raise ResultNotFound(name=folder[:200])
-        return {"deleted": removed}
+        return _json(Deleted(removed))
 
     @app.get(
         "/api/compare",
         tags=["history"],
         summary="Several results side by side",
-        response_model=ComparisonBody,
+        response_model=Compared,
         responses=BAD_FIELD | NOT_FOUND,
     )
-    def compare(folder: _Folders) -> dict[str, Any]:
-        return history.compare(folder).to_dict()
+    def compare_results(folder: _Folders) -> Response:
+        found = compare(history, folder)
+        results = [
+            vars(one.row) | vars(Difference(one.differences, distance))
+            for one, distance in zip(found.results, found.distances, strict=True)
+        ]
+        return _json(Compared(results, found.similarity, found.caveats))
 
+
+def _add_exports(app: FastAPI, history: History, settings: Settings) -> None:
+    as_file: Responses = {200: {"description": "A file, named after the recording."}}
+
+    @app.get(
+        "/result/{folder}.zip",
+        tags=["history"],
+        summary="All files of a result in one archive",
+        response_class=StreamingResponse,
+        responses=NOT_FOUND
+        | {200: {"content": {"application/zip": {}}, "description": "Not compressed."}},
+    )
+    def archive(folder: _Folder) -> Response:
+        headers = _attachment(f"{_stem(history.get(folder), folder)}.zip")
+        # Without a name on the disk: gone when it is closed, also with the process.
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _read
+        try:
+            exports.write_zip(history.path(folder), file)
+            headers["Content-Length"] = str(file.tell())
+        except BaseException:
+            file.close()
+            raise
+        return StreamingResponse(_read(file), media_type="application/zip", headers=headers)
+
+    @app.get(
+        "/result/{folder}.{ending}",
+        tags=["history"],
+        summary="A result for another program: table, subtitles, labels",
+        response_class=Response,
+        responses=BAD_FIELD | NOT_FOUND | as_file,
+    )
+    def export(
+        request: Request,
+        folder: _Folder,
+        ending: _Ending,
+        part: _Part = "segments",
+        lang: _Lang = "",
+    ) -> Response:
+        form = exports.formats().get(ending)
+        if form is None:
+            raise ResultNotFound(name=f"{folder}.{ending}"[:200])
+        found = history.get(folder)
+        text = exports.export(found, ending, lang=_chosen(request, lang, settings), part=part)
+        suffix = "" if part == "segments" else f"_{part}"
+        headers = _attachment(f"{_stem(found, folder)}{suffix}.{ending}")
+        return Response(text, media_type=form.media_type, headers=headers)
+
+
+def _add_pages(app: FastAPI, history: History, settings: Settings) -> None:
     @app.get(
         "/result/{folder}",
         tags=["history"],
@@ -230,15 +275,18 @@ def add_routes(app: FastAPI, history: History, settings: Settings) -> None:
         response_class=HTMLResponse,
         responses=BAD_FIELD | NOT_FOUND,
     )
-    def result_page(request: Request, folder: str, lang: _Lang = "") -> Response:
-        facts = history.get(folder)
+    def result_page(request: Request, folder: _Folder, lang: _Lang = "") -> Response:
+        found = history.get(folder)
         audio_url = None
-        if (history.path(folder) / results.AUDIO_NAME).is_file():
-            audio_url = results.with_urls(facts, folder, settings.root_path)["audio_url"]
-        html = report.render(
-            facts, lang=lang_of(request, lang), folder_name=folder, audio_url=audio_url
+        if store.AUDIO_NAME in dict(store.files_in(history.path(folder))):
+            audio_url = _links(folder, settings).audio_url
+        html = report_page(
+            found,
+            lang=_chosen(request, lang, settings),
+            folder_name=folder,
+            audio_url=audio_url,
         )
-        return HTMLResponse(html, headers=PAGE_HEADERS)
+        return HTMLResponse(html, headers=HTML_HEADERS)
 
     @app.get(
         "/comparison",
@@ -247,31 +295,52 @@ def add_routes(app: FastAPI, history: History, settings: Settings) -> None:
         response_class=HTMLResponse,
         responses=BAD_FIELD | NOT_FOUND,
     )
-    def comparison_page(request: Request, folder: _Folders, lang: _Lang = "") -> Response:
-        html = report.render_comparison(history.compare(folder), lang=lang_of(request, lang))
-        return HTMLResponse(html, headers=PAGE_HEADERS)
-
-    @app.exception_handler(RequestValidationError)
-    async def bad_parameter(request: Request, error: RequestValidationError) -> JSONResponse:
-        return error_response(_bad_field(error.errors()), language(request.headers, settings))
+    def comparison(request: Request, folder: _Folders, lang: _Lang = "") -> Response:
+        chosen = _chosen(request, lang, settings)
+        return HTMLResponse(
+            comparison_page(compare(history, folder), lang=chosen), headers=HTML_HEADERS
+        )
 
 
-def page_url(folder: str, settings: Settings) -> str:
-    """A result's own address."""
-    return f"{settings.root_path.rstrip('/')}/result/{folder}"
+def _chosen(request: Request, wanted: str, settings: Settings) -> str:
+    """The language that the address names, else that of the caller.
+
+    Raises:
+        BadField: there is no such language.
+    """
+    if wanted and wanted not in texts.languages():
+        allowed = ", ".join(texts.languages())
+        raise BadField(field="lang", value=repr(wanted)[:100], allowed=allowed)
+    return wanted or language(request.headers, settings)
 
 
-def _body(row: Row, settings: Settings) -> dict[str, Any]:
-    urls = results.with_urls({}, row.folder, settings.root_path)
-    return row_dict(row) | {
-        "page_url": page_url(row.folder, settings),
-        "result_url": urls["result_url"],
-        "audio_url": urls["audio_url"],
-    }
+def _links(folder: str, settings: Settings) -> Links:
+    files = store.files_of(folder, has_embedding=False, root_path=settings.root_path)
+    page_url = f"{settings.root_path.rstrip('/')}/result/{folder}"
+    return Links(page_url, files.result_url, files.audio_url)
 
 
-def _bad_field(found: Sequence[Mapping[str, Any]]) -> BadField:
-    """FastAPI's finding as the contract's error."""
-    first = found[0]
-    field = ".".join(str(part) for part in first["loc"][1:]) or "query"
-    return BadField(field=field, value=repr(first.get("input"))[:100], allowed=first["msg"])
+def _json(body: FoundPage | Deleted | Compared) -> Response:
+    """Made here, in the worker thread of the handler: FastAPI would make it in the event loop."""
+    return Response(to_json(body), media_type="application/json")
+
+
+def _stem(found: report.Report, folder: str) -> str:
+    """The recording's name without its ending; an old result, which has none, has its folder's."""
+    return (PurePath(found.source.name).stem if found.source else "") or folder
+
+
+def _attachment(name: str) -> dict[str, str]:
+    """The header for a download under this name: RFC 6266, names beyond ASCII as RFC 5987."""
+    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
+    value = f'attachment; filename="{plain}"'
+    if plain != name:
+        value += f"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+    return {"Content-Disposition": value}
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while chunk := file.read(COPY_BYTES):
+            yield chunk

@@ -40,14 +40,23 @@ def has(key: str) -> bool:
 def text(key: str, lang: str, **facts: Any) -> str:
     """The text of `key` in `lang` with its placeholders filled.
 
+    A fact may be a `Phrase`, or a tuple of them, which is joined as that language joins a list.
+
     Raises:
         KeyError: there is no such text, or a fact it names is missing: a bug, found by tests.
     """
-    words = {
-        name: text(fact.key, lang, **fact.facts) if isinstance(fact, Phrase) else fact
-        for name, fact in facts.items()
-    }
+    words = {name: _in_language(fact, lang) for name, fact in facts.items()}
     return catalogue(lang)[key].format(**words)
+
+
+def _in_language(fact: Any, lang: str) -> Any:
+    if isinstance(fact, Phrase):
+        return text(fact.key, lang, **fact.facts)
+    if isinstance(fact, tuple):
+        *first, last = (_in_language(one, lang) for one in fact)
+        joined = catalogue(lang)["list.join"].join(first)
+        return f"{joined}{catalogue(lang)['list.last']}{last}" if first else last
+    return fact
 
 
 @dataclass(frozen=True, init=False)

@@ -1,4 +1,4 @@
-"""One model, many callers: same answers, fair turns, bounded, cancellable, stoppable."""
+"""One model, many callers: same answers, priorities, fair turns, cancelling, stopping."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from emotion2vec_ui.errors import ShuttingDown
 from emotion2vec_ui.models import engine
-from emotion2vec_ui.models.batching import Batcher
+from emotion2vec_ui.models.batching import Batcher, Priority
 from tests.media import speechlike
 
 
@@ -72,14 +72,80 @@ def test_a_gpu_would_get_batches(recorded, batcher, monkeypatch):
 def test_a_short_recording_does_not_wait_for_a_long_one(recorded, batcher):
     loaded, recorder = recorded
     recorder.gate.clear()
-    long = batcher.submit(loaded, speechlike(600))
+    long = batcher.submit(loaded, np.tile(speechlike(10), 30))
     short = batcher.submit(loaded, speechlike(1))
     recorder.gate.set()
     short.future.result(60)
-    # The short one was served within the first turns, not after 21 windows of the long one.
+    # The short one was served within the first turns, not after 11 windows of the long one.
     windows_before = next(i for i, batch in enumerate(recorder.batches) if batch[0] == 16000)
     assert windows_before <= 2 and not long.future.done()
     long.future.result(120)
+
+
+def test_an_interactive_job_goes_before_500_bulk_jobs(tiny):
+    batches: list[int] = []
+    tenth, go_on = threading.Event(), threading.Event()
+
+    def observe(windows: int, padded_s: float, taken_s: float) -> None:
+        batches.append(windows)
+        if len(batches) == 10:
+            tenth.set()
+            go_on.wait(60)
+
+    batcher = Batcher(observe=observe)
+    clip = speechlike(0.1)
+    bulk = [batcher.submit(tiny, clip, priority=Priority.BULK) for _ in range(500)]
+    assert tenth.wait(60)
+    answered_after: list[int] = []
+    job = batcher.submit(tiny, clip)
+    job.future.add_done_callback(lambda _: answered_after.append(len(batches)))
+    go_on.set()
+    job.future.result(60)
+    assert answered_after == [11]  # the tenth was running; the next one is the interactive job's
+    batcher.stop(60)
+    assert all(job.future.result(0).n_frames == 4 for job in bulk)
+    assert len(batches) == 501
+
+
+def test_no_batch_has_both_priorities(recorded, batcher, monkeypatch):
+    monkeypatch.setattr(engine, "CPU_BATCH_S", 20.0)  # as on a device that gains from batches
+    loaded, recorder = recorded
+    recorder.gate.clear()
+    for i in range(12):
+        bulk = i % 2 == 0
+        priority = Priority.BULK if bulk else Priority.INTERACTIVE
+        last = batcher.submit(loaded, speechlike(2 if bulk else 1, seed=i), priority=priority)
+    recorder.gate.set()
+    batcher.stop(60)
+    assert last.future.done()
+    # A first batch may hold what was there when it began; after that all six, then all others.
+    assert all(len(set(batch)) == 1 for batch in recorder.batches)
+    lengths = [batch[0] for batch in recorder.batches[1:]]
+    assert lengths == sorted(lengths)
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_callers_take_turns_however_many_jobs_each_has(recorded, batcher, priority):
+    loaded, recorder = recorded
+    many, few = object(), object()
+    recorder.gate.clear()
+    long = [(1.0 + 0.02 * i) for i in range(20)]
+    jobs = [
+        batcher.submit(loaded, speechlike(seconds), priority=priority, group=many)
+        for seconds in long
+    ]
+    jobs += [
+        batcher.submit(loaded, speechlike(seconds), priority=priority, group=few)
+        for seconds in (0.3, 0.4, 0.5)
+    ]
+    recorder.gate.set()
+    for job in jobs:
+        job.future.result(60)
+    order = [n / 16_000 for (n,) in recorder.batches]
+    # A caller's own jobs stay in order; the later caller has every other turn.
+    assert [seconds for seconds in order if seconds >= 1] == pytest.approx(long)
+    places = [order.index(seconds) for seconds in (0.3, 0.4, 0.5)]
+    assert places[0] <= 2 and places[1] - places[0] == places[2] - places[1] == 2
 
 
 def test_two_models_never_share_a_batch(tiny, recorded, batcher, monkeypatch):
@@ -98,7 +164,7 @@ def test_two_models_never_share_a_batch(tiny, recorded, batcher, monkeypatch):
 def test_a_cancelled_recording_frees_its_place(recorded, batcher):
     loaded, recorder = recorded
     recorder.gate.clear()
-    long = batcher.submit(loaded, speechlike(600))
+    long = batcher.submit(loaded, np.tile(speechlike(10), 30))
     time.sleep(0.2)
     long.cancel()
     recorder.gate.set()

@@ -13,14 +13,15 @@ import soundfile
 import torch
 from safetensors import safe_open
 
-from emotion2vec_ui.models import compact
+from emotion2vec_ui.frames import SAMPLE_RATE_HZ, frame_count
+from emotion2vec_ui.models import compact, files
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "ser"
 EXAMPLES = ROOT / "emotion2vec_ui" / "page" / "assets" / "examples"
 MAX_BYTES = 15_000_000
 EXACT = 1e-5  # fp32, the same clip alone and in a batch
-RATE = compact.SAMPLE_RATE_HZ
+RATE = SAMPLE_RATE_HZ
 LABELS = (
     "angry", "disgusted", "fearful", "happy", "neutral", "other", "sad", "surprised", "unknown",
 )  # fmt: skip
@@ -45,9 +46,9 @@ def embed(model: compact.Compact, waves: list[np.ndarray]) -> torch.Tensor:
     for row, wave in zip(batch, waves, strict=True):
         row[: len(wave)] = normalise(wave)
     features = model(batch, n_samples)
-    assert features.shape[1] == model.n_frames(batch.shape[1])
+    assert features.shape[1] == frame_count(batch.shape[1])
     return torch.stack([
-        f[: model.n_frames(int(n))].mean(0) for f, n in zip(features, n_samples, strict=True)
+        f[: frame_count(int(n))].mean(0) for f, n in zip(features, n_samples, strict=True)
     ])  # fmt: skip
 
 
@@ -74,8 +75,8 @@ def test_frames_are_as_many_as_emotion2vec_makes(model: compact.Compact, n: int)
     expected = (n - 400) // 320 + 1
     with torch.inference_mode():
         features = model(torch.randn(1, n, generator=torch.Generator().manual_seed(n)))
-    assert model.n_frames(n) == features.shape[1] == expected
-    assert model.n_frames(16_000) == 49
+    assert frame_count(n) == features.shape[1] == expected
+    assert frame_count(16_000) == 49
 
 
 def test_padding_changes_nothing(model: compact.Compact) -> None:
@@ -198,7 +199,7 @@ def test_speech_is_not_unknown(model: compact.Compact, name: str) -> None:
 
 
 def test_file_size_and_metadata() -> None:
-    path = compact.DIRECTORY / compact.WEIGHTS_NAME
+    path = files.BUILT_IN_DIRECTORY / files.BUILT_IN_WEIGHTS_NAME
     assert path.stat().st_size <= MAX_BYTES
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
@@ -209,7 +210,9 @@ def test_file_size_and_metadata() -> None:
 
 
 def test_card_says_what_it_must(model: compact.Compact) -> None:
-    card = json.loads((compact.DIRECTORY / compact.CARD_NAME).read_text(encoding="utf-8"))
+    card = json.loads(
+        (files.BUILT_IN_DIRECTORY / files.BUILT_IN_CARD_NAME).read_text(encoding="utf-8")
+    )
     assert model.card == card
     assert card["id"] == "compact" and card["licence"] == "CC-BY-NC-SA-4.0"
     assert tuple(card["labels"]) == LABELS
@@ -231,7 +234,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match="no such file"):
         compact.load(tmp_path)
-    save_file({"x": torch.zeros(1)}, tmp_path / compact.WEIGHTS_NAME)
+    save_file({"x": torch.zeros(1)}, tmp_path / files.BUILT_IN_WEIGHTS_NAME)
     with pytest.raises(ValueError, match="format"):
         compact.load(tmp_path)
 

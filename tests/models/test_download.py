@@ -21,10 +21,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from emotion2vec_ui.errors import ModelDownloadError
-from emotion2vec_ui.models import compact, download
+from emotion2vec_ui.models import download, loader
 from emotion2vec_ui.models import holder as holder_module
-from emotion2vec_ui.models import loader as model
-from emotion2vec_ui.models.files import fetch as files_fetch
 from emotion2vec_ui.models.files import resolve
 from emotion2vec_ui.models.holder import BACKOFF_S, ModelHolder
 from emotion2vec_ui.settings import Settings
@@ -223,7 +221,7 @@ def client(request: pytest.FixtureRequest) -> str:
 
 def fetch(client: str, **settings: Any) -> tuple[Path, list[download.Progress]]:
     seen: list[download.Progress] = []
-    return files_fetch(Settings(hub=client, **settings), seen.append), seen
+    return download.fetch(Settings(hub=client, **settings), seen.append), seen
 
 
 def test_fetches_what_inference_needs(hub: Hub, client: str, files: dict[str, bytes]) -> None:
@@ -241,7 +239,7 @@ def test_fetches_what_inference_needs(hub: Hub, client: str, files: dict[str, by
     assert location is not None and (location.path, location.origin) == (path, "cache")
     assert location.revision == ("master" if client == "ms" else COMMIT)
     assert fetch(client)[0] == path and not hub.log
-    assert model.load(location, Settings(device="cpu")).id == MODEL
+    assert loader.load(location, Settings(device="cpu")).id == MODEL
 
 
 def test_resumes_after_cuts(hub: Hub, client: str, files: dict[str, bytes]) -> None:
@@ -269,7 +267,7 @@ def test_resumes_in_the_next_run(
             raise download.Cancelled
 
     with pytest.raises(download.Cancelled):
-        files_fetch(Settings(hub=client), stop_early)
+        download.fetch(Settings(hub=client), stop_early)
     assert resolve(Settings()) is None, "half a model counts as one"
     hub.log.clear()
     hub.pause_s = 0.0
@@ -366,31 +364,7 @@ def test_offline_asks_nobody(hub: Hub, client: str) -> None:
     assert not hub.log
 
 
-def test_ids_of_both_hubs() -> None:
-    for name in ("emotion2vec_plus_base", "emotion2vec/emotion2vec_plus_base"):
-        assert download.modelscope_id(name) == "iic/emotion2vec_plus_base"
-    for name in ("emotion2vec_plus_base", "iic/emotion2vec_plus_base"):
-        assert download.hugging_face_id(name) == "emotion2vec/emotion2vec_plus_base"
-    assert download.hugging_face_id("someone/their_model") == "someone/their_model"
-    assert download.is_hub_id("iic/emotion2vec_plus_base")
-    for path in ("./model", "/models/large", "a/b/c", "large", "../x/y", "~/model"):
-        assert not download.is_hub_id(path)
-
-
 # --- the holder downloads in the background ---
-
-
-@pytest.fixture
-def small_compact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safetensors.torch import save_file
-
-    config = compact.Config(width=32, heads=2, layers=1, dim=16)
-    directory = tmp_path / "compact"
-    directory.mkdir()
-    state = compact.quantise(compact.Compact(config).state_dict())
-    metadata = compact.save_metadata(config, "test")
-    save_file(state, directory / compact.WEIGHTS_NAME, metadata=metadata)
-    monkeypatch.setattr(compact, "DIRECTORY", directory)
 
 
 @pytest.fixture
@@ -407,13 +381,11 @@ def wait_for(condition: Any, timeout_s: float = 30.0) -> None:
         time.sleep(0.01)
 
 
-def test_compact_answers_until_plus_large_is_here(
-    hub: Hub, small_compact: None, holder: ModelHolder
-) -> None:
+def test_compact_answers_until_plus_large_is_here(hub: Hub, holder: ModelHolder) -> None:
     hub.pause_s = 0.1
     holder.start()
     first = holder.get(30.0)
-    assert first.is_compact
+    assert first.is_built_in
     wait_for(lambda: holder.status().progress)
     status = holder.status()
     assert (status.state, status.notice) == ("downloading", "compact_while_downloading")
@@ -426,23 +398,21 @@ def test_compact_answers_until_plus_large_is_here(
     )
     wait_for(lambda: holder.status().state == "ready")
     second = holder.get(0.0)
-    assert (second.id, second.origin, second.is_compact) == (MODEL, "downloaded", False)
+    assert (second.id, second.origin, second.is_built_in) == (MODEL, "downloaded", False)
     assert (holder.status().notice, holder.status().progress) == (None, None)
     assert first.backbone.proj.weight.isfinite().all(), "what was handed out stays valid"
 
 
-def test_compact_answers_when_the_download_fails(
-    hub: Hub, small_compact: None, holder: ModelHolder
-) -> None:
+def test_compact_answers_when_the_download_fails(hub: Hub, holder: ModelHolder) -> None:
     hub.status = 404
     holder.start()
-    assert holder.get(30.0).is_compact
+    assert holder.get(30.0).is_built_in
     wait_for(lambda: holder.status().state == "failed")
     status = holder.status()
     assert status.notice == "compact_download_failed"
     assert status.error is not None and status.error.code == "model_download"
     assert status.retry_in_s is not None and 0 < status.retry_in_s <= BACKOFF_S[0]
-    assert holder.get(0.0).is_compact
+    assert holder.get(0.0).is_built_in
     hub.status = 200
     holder.retry()
     wait_for(lambda: holder.status().state == "ready")
@@ -452,7 +422,6 @@ def test_compact_answers_when_the_download_fails(
 
 def test_download_is_tried_again_by_itself(
     hub: Hub,
-    small_compact: None,
     holder: ModelHolder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -464,7 +433,7 @@ def test_download_is_tried_again_by_itself(
     wait_for(lambda: holder.status().answering == MODEL)
 
 
-def test_stop_ends_a_download(hub: Hub, small_compact: None, holder: ModelHolder) -> None:
+def test_stop_ends_a_download(hub: Hub, holder: ModelHolder) -> None:
     hub.pause_s = 0.3
     holder.start()
     wait_for(lambda: holder.status().bytes_done > 0)
@@ -479,7 +448,7 @@ def test_stop_ends_a_download(hub: Hub, small_compact: None, holder: ModelHolder
 def test_download_goes_on_without_the_built_in_model(
     hub: Hub, holder: ModelHolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compact, "DIRECTORY", tmp_path / "nothing")
+    monkeypatch.setattr("emotion2vec_ui.models.files.BUILT_IN_DIRECTORY", tmp_path / "nothing")
     hub.pause_s = 0.02
     holder.start()
     assert holder.get(30.0).id == MODEL

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emotion2vec_ui.errors import OutOfMemory
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models import engine
 from tests.media import speechlike
 
@@ -33,11 +34,11 @@ def reference(tiny_dir: Path, clips):
 
 
 def funasr_reference(model_dir: Path, clips) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    from emotion2vec_ui.models.upstream import fit_torchaudio
+    from emotion2vec_ui.models.upstream import make_torchaudio_importable
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what funasr and its imports warn of is not ours
-        fit_torchaudio()
+        make_torchaudio_importable()
         from funasr import AutoModel
 
         model = AutoModel(
@@ -68,6 +69,27 @@ def test_each_clip_alone_equals_funasr(tiny, clips, reference):
 @pytest.mark.parametrize("batch_s", [0.0, 5.0, 1000.0])
 def test_any_batch_equals_funasr(tiny, clips, reference, batch_s):
     assert_equal(engine.predict(tiny, clips, features=True, batch_s=batch_s), reference)
+
+
+def test_labels_in_another_order_equal_funasr_by_label(tmp_path, clips):
+    """The files name the head's outputs in any order; ours are always in that of EMOTIONS."""
+    from emotion2vec_ui.models.files import resolve
+    from emotion2vec_ui.models.loader import load
+    from emotion2vec_ui.settings import Settings
+    from tests.tiny import TOKENS, build_model_dir
+
+    directory = build_model_dir(tmp_path / "tiny")
+    tokens = [*TOKENS[4:], *TOKENS[:4]]
+    (directory / "tokens.txt").write_text("\n".join(tokens), encoding="utf-8")
+    names = ["unknown" if token == "<unk>" else token.partition("/")[2] for token in tokens]
+    settings = Settings(model=str(directory), device="cpu")
+    loaded = load(resolve(settings), settings)
+    for clip, (theirs, *_) in zip(clips, funasr_reference(directory, clips), strict=True):
+        by_label = dict(zip(names, theirs, strict=True))
+        expected = [by_label[emotion] for emotion in EMOTIONS]
+        got = engine.predict(loaded, [clip], frames=True)[0]
+        np.testing.assert_allclose(got.scores, expected, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(got.frame_logits.mean(axis=0), got.logits, atol=1e-5)
 
 
 def test_order_does_not_matter(tiny, clips):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -10,27 +9,13 @@ import numpy as np
 import pytest
 
 from tests import past
+from tests.page.conftest import WAIT_MS
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-WAIT_MS = 30_000
 ROWS = "#history-list tbody tr"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    if executable is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=executable,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +106,10 @@ def test_a_row_opens_with_player_downloads_and_its_own_page(visit):
     assert "Happy" in opened and "Emotion over time" in opened and "result.json" in opened
     page.wait_for_function("document.querySelector('#history-opened audio').readyState > 0")
     with page.expect_download() as waiting:
-        page.click("#history-opened [data-press='export-csv']")
+        page.click("#history-opened a[href$='.csv']")
     assert "start_s,end_s,emotion" in waiting.value.path().read_text("utf-8")
     with page.context.expect_page() as coming:
-        page.click("a[data-history-lang]")
+        page.click("#history-opened .opened a[data-lang-link]")
     report = coming.value
     assert "/result/outputs_20260203_100000" in report.url
     assert "Speech emotion report" in report.inner_text("h1")

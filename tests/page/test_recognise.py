@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,26 +13,14 @@ import pytest
 import soundfile as sf
 
 from emotion2vec_ui.audio.damage import SNRS_DB, conditions
+from tests.page.conftest import WAIT_MS
+from tests.past import EXAMPLE
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-EXAMPLE = Path(__file__).parents[2] / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"
 RESULT = "[data-ready]"
-WAIT_MS = 30_000
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 
 
 @dataclass
@@ -58,30 +45,6 @@ class Visit:
 
     def text(self, selector: str) -> str:
         return " ".join(self.page.inner_text(selector).split())
-
-
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sentences with a pause, at 22.05 kHz: what the fake microphone hears too."""
-    samples, rate = sf.read(EXAMPLE, dtype="float32")
-    pause = np.zeros(rate, np.float32)
-    path = tmp_path_factory.mktemp("audio") / "spoken.wav"
-    sf.write(path, np.concatenate([pause, samples, pause, samples, pause]), rate, subtype="PCM_16")
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser(spoken: Path) -> Iterator[sync_api.Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
-    if executable is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=executable,
-            args=[*FLAGS, f"--use-file-for-fake-audio-capture={spoken}"],
-        )
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
@@ -176,14 +139,14 @@ def test_downloads(visit, server, spoken: Path) -> None:
     assert sf.info(str(fetch("a[download='processed_audio.wav']"))).samplerate == 16_000
     embedding = np.load(fetch("a[download='embedding.npy']"), allow_pickle=False)
     assert list(embedding.shape) == report["embedding"]["shape"]
-    assert fetch("[data-press='export-csv']").read_text().startswith("start_s,end_s,emotion")
-    assert "00:00:00,000 -->" in fetch("[data-press='export-srt']").read_text()
-    assert fetch("[data-press='export-vtt']").read_text().startswith("WEBVTT")
-    assert "ooTextFile" in fetch("[data-press='export-textgrid']").read_text()
-    assert "\t" in fetch("[data-press='export-audacity']").read_text()
-    sentences = fetch("[data-press='export-sentences-csv']").read_text().splitlines()
+    assert fetch("a[href$='.csv']").read_text().startswith("start_s,end_s,emotion")
+    assert "00:00:00,000 -->" in fetch("a[href$='.srt']").read_text()
+    assert fetch("a[href$='.vtt']").read_text().startswith("WEBVTT")
+    assert "ooTextFile" in fetch("a[href$='.TextGrid']").read_text()
+    assert "\t" in fetch("a[href$='.txt']").read_text()
+    sentences = fetch("a[href$='.csv?part=sentences']").read_text().splitlines()
     assert len(sentences) == 1 + len(report["utterances"])
-    with zipfile.ZipFile(fetch("[data-press='export-zip']")) as archive:
+    with zipfile.ZipFile(fetch("a[href$='.zip']")) as archive:
         names = {Path(name).name for name in archive.namelist()}
     assert names == {"result.json", "processed_audio.wav", "embedding.npy"}
 
@@ -267,43 +230,43 @@ def test_cancel(visit, server, tmp_path: Path) -> None:
 def test_robustness_below_the_result(visit) -> None:
     here = visit(locale="zh-CN")
     here.recognise(EXAMPLE)
-    here.page.click("#stress")
-    here.page.wait_for_selector("#stressed .running")
+    here.page.click("#robustness")
+    here.page.wait_for_selector("#robustness-result .running")
     assert here.page.is_visible("#cancel")
-    here.page.wait_for_selector("#stress", state="hidden")
-    here.page.wait_for_selector(".stress", timeout=2 * WAIT_MS)
+    here.page.wait_for_selector("#robustness", state="hidden")
+    here.page.wait_for_selector(".robustness", timeout=2 * WAIT_MS)
     assert here.page.locator(RESULT).count() == 1
-    assert here.page.locator(".stress-plot path.line").count() == 2
-    assert here.page.locator(".stress-plot .mark").count() == 2 * len(SNRS_DB)
-    assert "稳态噪声 30 dB" in here.text(".stress tr[data-code=fan_30]")
+    assert here.page.locator(".robustness-plot path.line").count() == 2
+    assert here.page.locator(".robustness-plot .mark").count() == 2 * len(SNRS_DB)
+    assert "稳态噪声 30 dB" in here.text(".robustness tr[data-code=fan_30]")
     with here.page.expect_download() as event:
-        here.page.click(".stress a[download='en_robustness.json']")
+        here.page.click(".robustness a[download='en_robustness.json']")
     outcomes = json.loads(event.value.path().read_text(encoding="utf-8"))["outcomes"]
     here.page.click("[data-set-lang=en]")
-    assert "Telephone 8 kHz" in here.text(".stress tr[data-code=telephone]")
-    rows = here.page.locator(".stress tr[data-code]")
+    assert "Telephone 8 kHz" in here.text(".robustness tr[data-code=telephone]")
+    rows = here.page.locator(".robustness tr[data-code]")
     assert rows.count() == len(outcomes) - 1 == len(conditions()) - 1
     for row, outcome in zip(rows.all_inner_texts(), outcomes[1:], strict=True):
         assert outcome["emotion"].title() in row and f"{outcome['confidence']:.1%}" in row
         assert ("≠ changed" in " ".join(row.split())) == outcome["flipped"]
     here.page.click("#start")
-    here.page.wait_for_selector(".stress", state="detached")
+    here.page.wait_for_selector(".robustness", state="detached")
     here.page.wait_for_selector(RESULT)
 
 
 def test_robustness_cancelled_and_without_a_recording(visit) -> None:
     here = visit()
-    here.page.click("#stress")
-    here.page.wait_for_selector("#stressed .failure")
-    assert "No recording" in here.text("#stressed")
+    here.page.click("#robustness")
+    here.page.wait_for_selector("#robustness-result .failure")
+    assert "No recording" in here.text("#robustness-result")
     here.choose(EXAMPLE)
     here.page.wait_for_selector("#audio [aria-label='Clear']")
-    here.page.click("#stress")
-    here.page.click("#stressed [data-press=cancel]")
+    here.page.click("#robustness")
+    here.page.click("#robustness-result [data-press=cancel]")
     here.page.wait_for_function(
-        "document.querySelector('#stressed').innerText.includes('Cancelled')"
+        "document.querySelector('#robustness-result').innerText.includes('Cancelled')"
     )
-    here.page.wait_for_selector("#stress")
+    here.page.wait_for_selector("#robustness")
 
 
 def test_example(visit, server) -> None:

@@ -174,6 +174,11 @@ def test_short_words_join_their_sentence_and_sentences_stay_apart():
     assert timeline.utterances([]) == []
 
 
+def test_a_short_word_at_the_end_gets_the_silence_that_its_neighbour_does_not_need():
+    windows = timeline.utterances([(1.0, 15.0), (15.75, 16.25)], duration_s=16.25)
+    np.testing.assert_allclose(windows, [(0.7, 15.3), (15.3, 16.25)])
+
+
 def test_speech_without_a_pause_is_cut_evenly():
     windows = timeline.utterances([(0.0, 40.0)], duration_s=40)
     np.testing.assert_allclose(windows, [(0, 40 / 3), (40 / 3, 80 / 3), (80 / 3, 40)])

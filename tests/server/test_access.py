@@ -29,6 +29,13 @@ PROTECTED = [
     ("POST", "/api/predict/"),
     ("POST", "//api/predict"),
     ("GET", "/theme.css"),
+    ("GET", "/api/history"),
+    ("DELETE", "/api/history/outputs_20200101_000000"),
+    ("GET", "/result/outputs_20200101_000000"),
+    ("GET", "/result/outputs_20200101_000000.csv"),
+    ("GET", "/result/outputs_20200101_000000.zip"),
+    ("OPTIONS", "/api/predict"),
+    ("PATCH", "/api/predict"),
 ]
 
 

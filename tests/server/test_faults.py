@@ -260,7 +260,7 @@ def test_a_lost_gpu_is_told_and_the_model_loaded_again(recogniser, tmp_path, rec
         recogniser.analyse(path)
     assert caught.value.status == 503 and caught.value.facts["retry_after_s"] > 0
     # It is there again, so the next request waits for the loading and is answered.
-    assert recogniser.analyse(path).report["model"]["id"] == "tiny"
+    assert recogniser.analyse(path).report.model.id == "tiny"
     assert recogniser.inside == 0 and recogniser.batcher.waiting == 0
 
 
@@ -284,7 +284,7 @@ def test_a_gpu_that_stays_away_is_told_until_it_is_back(
         with pytest.raises(ModelLoadError, match="CUDA error"):
             recogniser.analyse(path)
     recogniser.holder.retry()
-    assert recogniser.analyse(path).report["model"]["id"] == "tiny"
+    assert recogniser.analyse(path).report.model.id == "tiny"
 
 
 def test_out_of_memory_is_no_lost_device(tiny):
@@ -300,7 +300,7 @@ def test_out_of_memory_is_no_lost_device(tiny):
 # --- callers that leave ---------------------------------------------------------------------------
 
 
-def test_a_caller_that_leaves_frees_its_place(start_server, recording, half_hour):
+def test_a_caller_that_leaves_frees_its_slot(start_server, recording, half_hour):
     server = start_server("--model", "compact", "--max-queue", "2")
     server.wait_ready()
     address = urlsplit(server.url)
@@ -319,10 +319,10 @@ def test_a_caller_that_leaves_frees_its_place(start_server, recording, half_hour
     wait_for(
         lambda: metric(server, "emotion2vec_queue_recordings") >= 1, 60, "none reached the model"
     )
-    assert post(server, recording).status_code == 503  # the house is full
+    assert post(server, recording).status_code == 503  # no slot is free
     for caller in callers:
         caller.close()
-    wait_for(lambda: metric(server, "emotion2vec_requests_inside") == 0, 30, "a place is taken")
+    wait_for(lambda: metric(server, "emotion2vec_requests_inside") == 0, 30, "a slot is taken")
     wait_for(lambda: metric(server, "emotion2vec_queue_recordings") == 0, 10, "still at work")
     busy_s = metric(server, "emotion2vec_forward_seconds_total")
     time.sleep(1.0)

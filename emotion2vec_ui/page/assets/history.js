@@ -3,10 +3,6 @@
 const ticked = new Set();
 const MAX_TICKED = 8;
 
-const lang = () => window.emotionPage?.lang() ?? "en";
-
-const inLanguage = (address) => `${address}${address.includes("?") ? "&" : "?"}lang=${lang()}`;
-
 const showTicked = () => {
   for (const box of element.querySelectorAll("[data-history-select]")) {
     box.checked = ticked.has(box.dataset.historySelect);
@@ -53,13 +49,11 @@ new MutationObserver(() => {
     frame.addEventListener("load", () => {
       frame.style.height = `${frame.contentDocument.documentElement.scrollHeight + 4}px`;
     });
-    frame.src = inLanguage(frame.dataset.historyFrame);
+    frame.src = window.emotionPage.inLanguage(frame.dataset.historyFrame);
   }
   bar.scrollIntoView({ behavior: "smooth", block: "start" });
 }).observe(document.body, { childList: true, subtree: true });
 
 document.addEventListener("click", (event) => {
   if (opened()?.contains(event.target)) act(event);
-  const link = event.target.closest?.("a[data-history-lang]");
-  if (link) link.href = inLanguage(link.getAttribute("href").replace(/[?&]lang=\w+$/, ""));
 }, true);

@@ -2,6 +2,8 @@
 (() => {
   "use strict";
   const root = document.documentElement;
+  // Written by Python: the languages by code, the one wanted, names for parts of Gradio's.
+  const { languages, wanted, parts: unnamed } = window.emotionPageFacts;
   const LANGUAGE_KEY = "emotion2vec.lang";
   const THEME_KEY = "emotion2vec.theme";
   const UPLOAD_WAIT_MS = 15 * 60 * 1000;
@@ -15,19 +17,29 @@
 
   /* --- language: ours by an attribute, Gradio's own words by its locale ------------------- */
 
-  const browserLanguage = () =>
-    (navigator.languages || [navigator.language]).some((tag) => /^zh\b/i.test(tag)) &&
-    !/^en\b/i.test(navigator.language || "") ? "zh" : "en";
+  const known = (code) => (Object.hasOwn(languages, code ?? "") ? code : null);
 
-  let lang = stored(LANGUAGE_KEY) || window.emotionPageLang || browserLanguage();
-  if (lang !== "zh") lang = "en";
+  const browserLanguage = () => (navigator.languages || [navigator.language])
+    .map((tag) => known(tag.toLowerCase().split("-")[0])).find(Boolean);
+
+  let lang = known(stored(LANGUAGE_KEY)) || known(wanted) || browserLanguage() || "en";
+
+  // Parts of Gradio's components that have no words, or only English ones, get them here.
+  const nameParts = () => {
+    for (const { selector, attribute, words } of unnamed) {
+      for (const part of document.querySelectorAll(selector)) {
+        if (part.getAttribute(attribute) !== words[lang]) part.setAttribute(attribute, words[lang]);
+      }
+    }
+  };
 
   const showLanguage = () => {
     root.dataset.lang = lang;
-    root.lang = lang === "zh" ? "zh-CN" : "en";
+    root.lang = languages[lang];
     for (const button of document.querySelectorAll("[data-set-lang]")) {
       button.setAttribute("aria-pressed", String(button.dataset.setLang === lang));
     }
+    nameParts();
   };
 
   // Gradio keeps its locale in a module that has no public door; the loaded one is found by name.
@@ -37,15 +49,15 @@
     if (!entry) return false;
     try {
       const core = await import(entry);
-      await core.changeLocale(lang === "zh" ? "zh-CN" : "en");
+      await core.changeLocale(languages[lang]);
       return true;
     } catch {
       return false;
     }
   };
 
-  const setLanguage = (wanted) => {
-    lang = wanted;
+  const setLanguage = (chosen) => {
+    lang = chosen;
     store(LANGUAGE_KEY, lang);
     showLanguage();
     changeGradioLocale();
@@ -105,7 +117,7 @@
 
   // Gradio itself holds a click back while an upload runs; it only does not say so.
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.("#start, #stress") && !audio && (isRecording || pendingSince)) {
+    if (event.target.closest?.("#start, #robustness") && !audio && (isRecording || pendingSince)) {
       sayWaiting(true);
     }
   }, true);
@@ -160,13 +172,18 @@
     return [value, ...rest];
   };
 
-  /* --- downloads made on demand ----------------------------------------------------------------- */
+  /* --- links to what is written in one language: exports, reports ---------------------------------- */
 
-  const download = () => {
-    const link = document.querySelector("#export-file a, a#export-file");
-    if (link) link.click();
-    else document.querySelector("#export-file button, button#export-file")?.click();
+  const inLanguage = (address) => {
+    const url = new URL(address, document.baseURI);
+    url.searchParams.set("lang", lang);
+    return url.href;
   };
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[data-lang-link]");
+    if (link) link.href = inLanguage(link.href);
+  }, true);
 
   /* --- the player ---------------------------------------------------------------------------------- */
 
@@ -176,10 +193,14 @@
   };
 
   const clock = (s) => {
-    if (s < 60) return `${s.toFixed(1)} s`;
-    const pad = (n) => String(Math.floor(n)).padStart(2, "0");
-    if (s < 3600) return `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
-    return `${Math.floor(s / 3600)}:${pad((s % 3600) / 60)}:${pad(s % 60)}`;
+    const tenths = Math.round(10 * s);
+    const pad = (n) => String(n).padStart(2, "0");
+    if (tenths < 600) return `${(tenths / 10).toFixed(1)} s`;
+    if (tenths < 36000) {
+      return `${Math.floor(tenths / 600)}:${((tenths % 600) / 10).toFixed(1).padStart(4, "0")}`;
+    }
+    const whole = Math.round(s);
+    return `${Math.floor(whole / 3600)}:${pad(Math.floor(whole / 60) % 60)}:${pad(whole % 60)}`;
   };
 
   const rowsOf = (() => {
@@ -304,7 +325,7 @@
 
   /* --- start ------------------------------------------------------------------------------------------- */
 
-  window.emotionPage = { lang: () => lang, audioChanged, recording, beforeStart, download };
+  window.emotionPage = { lang: () => lang, inLanguage, audioChanged, recording, beforeStart };
 
   showLanguage();
   const whenDrawn = new MutationObserver(() => {
@@ -315,4 +336,6 @@
     changeGradioLocale();
   });
   whenDrawn.observe(root, { childList: true, subtree: true });
+  // Gradio draws its parts when it likes, and anew.
+  if (unnamed.length) new MutationObserver(nameParts).observe(root, { childList: true, subtree: true });
 })();

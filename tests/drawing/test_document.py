@@ -1,10 +1,12 @@
-"""The printable report: complete, self-contained, safe, and one sheet of paper."""
+"""The printable pages: complete, self-contained, safe, and one sheet of paper."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,14 +14,17 @@ import numpy as np
 import pytest
 
 from emotion2vec_ui import texts
-from emotion2vec_ui.drawing import report
+from emotion2vec_ui.drawing.document import MAX_ROWS, comparison_page, report_page
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.reading.timeline import Segment
+from emotion2vec_ui.records.comparison import compare
 from emotion2vec_ui.records.index import History
+from emotion2vec_ui.records.report import ReportWarning, parse
 from tests import past
 
 FOLDER = "outputs_20260104_223000"
 VOID = {"meta", "br", "img", "input", "link"}
-LEGACY = {
+FIRST_WEBUI = {
     "emotion": "happy",
     "confidence": 0.853,
     "granularity": "utterance",
@@ -62,20 +67,20 @@ class Outline(HTMLParser):
 
 def rendered(lang: str = "en", audio_url: str | None = None, **facts) -> Outline:
     made = past.report(**facts)
-    return Outline(report.render(made, lang=lang, folder_name=FOLDER, audio_url=audio_url))
+    return Outline(report_page(made, lang=lang, folder_name=FOLDER, audio_url=audio_url))
 
 
-@pytest.mark.parametrize("lang", texts.LANGUAGES)
+@pytest.mark.parametrize("lang", texts.languages())
 def test_everything_of_a_result_is_on_it(lang):
     outline = rendered(lang, emotion="sad", confidence=0.62, embedding_shape=(512,))
-    source = past.report()["source"]
+    source = past.report().source
     expected = [
         "call.wav",
         FOLDER,
         "2026-01-04 22:30:00",
         "62.0%",
-        source["sha256"],
-        source["codec"],
+        source.sha256,
+        source.codec,
         "compact (built in)",
         "Inference time: 0.20s",
         "512 float32",
@@ -84,14 +89,16 @@ def test_everything_of_a_result_is_on_it(lang):
         expected.append(texts.text(key, lang))
     for emotion in EMOTIONS:
         expected.append(texts.text(f"emotion.{emotion}", lang))
-    for check in past.report()["quality"]["checks"]:
-        expected.append(texts.text(f"check.{check['code']}", lang))
+    for check in past.report().quality.checks:
+        expected.append(texts.text(f"check.{check.code}", lang))
     for words in expected:
         assert words in outline.text, words
 
 
 def test_it_is_in_one_language():
-    zh, en = (rendered(lang, quality="poor", frames=past.frames()).text for lang in texts.LANGUAGES)
+    zh, en = (
+        rendered(lang, quality="poor", frames=past.frames()).text for lang in texts.languages()
+    )
     assert not re.search("[\u4e00-\u9fff]", en)
     for key in ("report.title", "report.facts", "ui.quality", "report.mind.errs"):
         assert texts.text(key, "en") not in zh
@@ -107,20 +114,18 @@ def test_frames_bring_a_timeline_and_segments():
 
 def test_an_hour_keeps_to_a_few_sheets():
     made = past.report(frames=np.tile(past.frames(4.0), (900, 1)))
-    made["segments"] = [
-        {"emotion": "sad", "start_s": float(i), "end_s": i + 1.0, "confidence": 0.5}
-        for i in range(3600)
-    ]
-    html = report.render(made, lang="en", folder_name=FOLDER)
-    assert f"{3600 - report.MAX_SEGMENTS} more rows" in html
+    segments = tuple(Segment("sad", float(i), i + 1.0, 0.5) for i in range(3600))
+    made = replace(made, segments=segments)
+    html = report_page(made, lang="en", folder_name=FOLDER)
+    assert f"{3600 - MAX_ROWS} more rows" in html
     assert len(html) < 300_000
 
 
 def test_it_fetches_and_runs_nothing():
     made = past.report(frames=past.frames(), embedding_shape=(512,))
     for html in (
-        report.render(made, lang="en", folder_name=FOLDER),
-        report.render(made, lang="en", folder_name=FOLDER, audio_url="/file=x.wav"),
+        report_page(made, lang="en", folder_name=FOLDER),
+        report_page(made, lang="en", folder_name=FOLDER, audio_url="/file=x.wav"),
     ):
         outline = Outline(html)
         tags = {tag for tag, _ in outline.tags}
@@ -146,19 +151,25 @@ EVIL = '"><script>alert(1)</script><b>'
 
 def test_every_text_is_escaped():
     made = past.report(frames=past.frames())
-    made["source"] |= {"name": EVIL, "codec": EVIL, "container": EVIL, "sha256": EVIL}
-    made["model"] |= {"id": EVIL, "origin": EVIL, "device": EVIL, "weights_sha256": EVIL}
-    made["log"] = [EVIL, EVIL]
-    made["warnings"] = [{"code": "of_a_later_version", "text": EVIL}]
-    made["segments"] = [{"emotion": EVIL, "start_s": 0.0, "end_s": 1.0, "confidence": 0.5}]
-    html = report.render(made, lang="en", folder_name=EVIL, audio_url=EVIL)
+    evil_source = replace(made.source, name=EVIL, codec=EVIL, container=EVIL, sha256=EVIL)
+    evil_model = replace(made.model, id=EVIL, origin=EVIL, device=EVIL, weights_sha256=EVIL)
+    made = replace(
+        made,
+        source=evil_source,
+        model=evil_model,
+        log=(EVIL, EVIL),
+        warnings=(ReportWarning("of_a_later_version", EVIL),),
+        segments=(Segment(EVIL, 0.0, 1.0, 0.5),),
+    )
+    html = report_page(made, lang="en", folder_name=EVIL, audio_url=EVIL)
     assert "<script" not in html and "<b>" not in html.replace("<b></b>", "")
     assert Outline(html).text.count("<script>alert(1)</script>") >= 8
 
 
-@pytest.mark.parametrize("lang", texts.LANGUAGES)
+@pytest.mark.parametrize("lang", texts.languages())
 def test_a_result_of_the_first_webui_has_a_report(lang):
-    outline = Outline(report.render(LEGACY, lang=lang, folder_name=FOLDER))
+    made = parse(json.dumps(FIRST_WEBUI).encode())
+    outline = Outline(report_page(made, lang=lang, folder_name=FOLDER))
     assert "85.3%" in outline.text
     assert texts.text("advice.use", lang) in outline.text
     assert texts.text("report.facts", lang) not in outline.text
@@ -166,8 +177,9 @@ def test_a_result_of_the_first_webui_has_a_report(lang):
 
 def test_first_webui_frames_have_a_report():
     frames = past.frames(1.0) / past.frames(1.0).sum(axis=1, keepdims=True)
-    made = LEGACY | {"granularity": "frame", "scores": frames.tolist()}
-    assert "Happy" in Outline(report.render(made, lang="en", folder_name=FOLDER)).text
+    content = FIRST_WEBUI | {"granularity": "frame", "scores": frames.tolist()}
+    made = parse(json.dumps(content).encode())
+    assert "Happy" in Outline(report_page(made, lang="en", folder_name=FOLDER)).text
 
 
 def test_a_comparison_on_paper(tmp_path):
@@ -175,7 +187,7 @@ def test_a_comparison_on_paper(tmp_path):
     vector = np.ones(3, np.float32)
     a = past.save(tmp_path, vector, name=EVIL)
     b = past.save(tmp_path, vector, emotion="sad", confidence=0.6, model="other", quality="poor")
-    html = report.render_comparison(history.compare([a, b]), lang="en")
+    html = comparison_page(compare(history, [a, b]), lang="en")
     history.close()
     outline = Outline(html)
     assert "<script" not in html and EVIL in "".join(outline.words)
@@ -183,11 +195,6 @@ def test_a_comparison_on_paper(tmp_path):
     assert texts.text("report.comparison.no_cosine", "en") in outline.text
     # Sad: 0.6 against 0.0125.
     assert "+58.8" in outline.text and "−85.0" in outline.text
-
-
-@pytest.mark.parametrize("difference", [0.0, 0.0004, -0.0004])
-def test_no_change_has_no_sign(difference):
-    assert report._points(difference) == "0.0"
 
 
 # --- on paper -------------------------------------------------------------------------------------
@@ -217,13 +224,13 @@ def pages(browser, html: str, path: Path) -> int:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("lang", texts.LANGUAGES)
+@pytest.mark.parametrize("lang", texts.languages())
 def test_an_utterance_fits_one_sheet_and_frames_fit_two(browser, tmp_path, lang):
     codes = ("compact_model", "near_tie", "clipping", "snr_low", "leading_silence_short")
     for frames, sheets in ((None, 1), (past.frames(), 2)):
         made = past.report(quality="poor", frames=frames, embedding_shape=(512,))
-        made["warnings"] = [{"code": code, "text": ""} for code in codes]
-        html = report.render(made, lang=lang, folder_name=FOLDER, audio_url="/a.wav")
+        made = replace(made, warnings=tuple(ReportWarning(code) for code in codes))
+        html = report_page(made, lang=lang, folder_name=FOLDER, audio_url="/a.wav")
         assert pages(browser, html, tmp_path / "page.html") <= sheets
 
 
@@ -231,7 +238,7 @@ def test_an_utterance_fits_one_sheet_and_frames_fit_two(browser, tmp_path, lang)
 def test_a_phone_scrolls_only_down(browser, tmp_path):
     made = past.report(frames=past.frames(), embedding_shape=(512,))
     (tmp_path / "page.html").write_text(
-        report.render(made, lang="en", folder_name=FOLDER, audio_url="/a.wav"), "utf-8"
+        report_page(made, lang="en", folder_name=FOLDER, audio_url="/a.wav"), "utf-8"
     )
     page = browser.new_page(viewport={"width": 360, "height": 740})
     page.goto((tmp_path / "page.html").as_uri())

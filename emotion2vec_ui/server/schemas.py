@@ -1,0 +1,167 @@
+"""What /openapi.json says about requests and answers that no class of `records` describes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from emotion2vec_ui.records.report import GRANULARITIES, Files, Report
+
+Responses = dict[int | str, dict[str, Any]]
+"""FastAPI's form of documented answers: status to model and description."""
+
+
+class AllOf:
+    """Annotation for FastAPI: an object with the fields of several dataclasses.
+
+    Inheritance would lose the descriptions: pydantic reads attribute docstrings from the source of
+    the class itself only.
+    """
+
+    def __init__(self, *parts: type) -> None:
+        self._parts = parts
+
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.tuple_schema([handler.generate_schema(part) for part in self._parts])
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        assert schema["type"] == "tuple"
+        return {"allOf": [handler(part) for part in schema["items_schema"]]}
+
+
+Answer = Annotated[Any, AllOf(Report, Files)]
+"""A result as the API answers it: result.json and where its files are."""
+
+
+@dataclass(frozen=True)
+class ErrorFacts:
+    """What went wrong, and what to do."""
+
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
+    code: str
+    """For programs; it stays the same in every language."""
+    message: str
+    """What was found and what was expected, in the caller's language."""
+    hint: str
+    """What to do about it; may be empty."""
+
+
+@dataclass(frozen=True)
+class ErrorBody:
+    """The body of every error."""
+
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
+    error: ErrorFacts
+    """What went wrong, and what to do."""
+
+
+@dataclass(frozen=True)
+class ClassicAnswer:
+    """The answer to Gradio's classic JSON."""
+
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
+
+    data: list[Answer]
+    """One result."""
+    duration: float
+    """From request to answer, in s."""
+
+
+ANY_ERROR: Responses = {"default": {"model": ErrorBody, "description": "Every error."}}
+
+RECOGNITION_ERRORS: Responses = {
+    400: {"model": ErrorBody, "description": "A field has a bad value, or there is no audio."},
+    401: {"model": ErrorBody, "description": "No or wrong key."},
+    403: {"model": ErrorBody, "description": "A page of another site posted."},
+    413: {"model": ErrorBody, "description": "Too many bytes, or too long."},
+    415: {"model": ErrorBody, "description": "No decoder reads it."},
+    422: {"model": ErrorBody, "description": "Too short, empty, silent, or not finite."},
+    429: {"model": ErrorBody, "description": "Above the rate limit."},
+    500: {"model": ErrorBody, "description": "Anything else; the id is also in the log."},
+    503: {"model": ErrorBody, "description": "Queue full or model not ready; see Retry-After."},
+    507: {"model": ErrorBody, "description": "The disk is full."},
+}
+
+BAD_FIELD: Responses = {
+    400: {
+        "model": ErrorBody,
+        "description": "A parameter has a bad value; the allowed ones are named.",
+    }
+}
+NOT_FOUND: Responses = {404: {"model": ErrorBody, "description": "There is no such result."}}
+
+_AUDIO = {
+    "type": "string",
+    "format": "binary",
+    "description": "One recording: WAV, FLAC, MP3, Ogg, M4A, WebM or the sound of a video.",
+}
+
+
+def _form(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": {"type": "object", "required": ["audio"], "properties": properties}}
+
+
+PREDICT_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": _form(
+                audio=_AUDIO,
+                granularity={
+                    "type": "string",
+                    "enum": list(GRANULARITIES),
+                    "default": GRANULARITIES[0],
+                    "description": "Nine scores of the whole recording, or also for each 20 ms.",
+                },
+                extract_embedding={
+                    "type": "boolean",
+                    "default": False,
+                    "description": "Also write embedding.npy.",
+                },
+            ),
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["data"],
+                    "description": "Gradio's classic form; its answer is a ClassicAnswer.",
+                    "properties": {
+                        "data": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 3,
+                            "items": {},
+                            "description": "[file, granularity, extract_embedding]; the file is a "
+                            'data URL in base64 or {"name": ..., "data": data URL}.',
+                        }
+                    },
+                }
+            },
+        },
+    }
+}
+
+ROBUSTNESS_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": _form(
+                audio=_AUDIO,
+                seed={
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": 999_999_999,
+                    "default": 0,
+                    "description": "Of the noises: the same seed gives the same figures.",
+                },
+            )
+        },
+    }
+}
