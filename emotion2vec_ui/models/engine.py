@@ -247,7 +247,8 @@ def _forward(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarr
         features = backbone(batch, lengths)
         # The head is tiny: in fp32 it costs nothing and keeps frame and utterance logits equal.
         features = features.float()
-        logits = F.linear(features, head.weight.float(), head.bias.float())
+        bias = None if head.bias is None else head.bias.float()
+        logits = F.linear(features, head.weight.float(), bias)
         features, logits = features.cpu(), logits.cpu()
     n_frames = [frame_count(len(clip)) for clip in clips]
     return [(features[i, :n].numpy(), logits[i, :n].numpy()) for i, n in enumerate(n_frames)]
