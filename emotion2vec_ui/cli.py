@@ -50,8 +50,8 @@ Command = Callable[[Settings, argparse.Namespace], int]
 
 BAR_CELLS = 24
 
-LAST_WORDS_S = 2
-"""For answers on their way when all work is done."""
+LAST_ANSWERS_S = 2
+"""How long answers may take to be sent when all work is done."""
 
 LISTEN_BACKLOG = 2048
 """uvicorn's own default."""
@@ -164,13 +164,13 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
             stop.start()
             while stop.is_alive() and not self.force_exit:
                 await asyncio.sleep(0.05)
-            hanging_up = asyncio.create_task(self._hang_up())
+            closing = asyncio.create_task(self._close_streams())
             await super().shutdown(sockets)
-            hanging_up.cancel()
+            closing.cancel()
 
-        async def _hang_up(self) -> None:
+        async def _close_streams(self) -> None:
             """Ends what still streams as if its client had gone: quietly, unlike uvicorn's end."""
-            await asyncio.sleep(LAST_WORDS_S)
+            await asyncio.sleep(LAST_ANSWERS_S)
             for connection in list(self.server_state.connections):
                 connection.transport.close()
 
@@ -182,8 +182,8 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
         app,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=2 * LAST_WORDS_S,
-        # The proxy headers of a reverse proxy on this machine are believed, of nobody else.
+        timeout_graceful_shutdown=2 * LAST_ANSWERS_S,
+        # Proxy headers are used only when they come from a reverse proxy on this machine.
         forwarded_allow_ips="127.0.0.1,::1",
     )
     server = Server(config)

@@ -63,7 +63,7 @@ class EmotionError(Exception):
         return texts.text(f"error.{self.code}.hint", lang, **self.facts)
 
     def public(self) -> EmotionError:
-        """The same for strangers: of files the name without folders."""
+        """The same error for callers of the server: of files only the name, without folders."""
         return type(self)(**_without_folders(self.facts))
 
     def to_dict(self, lang: str = "en") -> dict[str, str]:

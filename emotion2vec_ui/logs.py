@@ -100,6 +100,6 @@ def configure(log_format: str = "text") -> None:
     root = logging.getLogger()
     root.handlers[:] = [console, DebugFile([ROOT_DIR, Path.cwd(), Path.home()])]
     root.setLevel(logging.WARNING)
-    # Ours in full; other libraries' chatter only from warnings on.
+    # Ours in full; those of other libraries only from warnings on.
     logging.getLogger("emotion2vec_ui").setLevel(logging.DEBUG)
     logging.getLogger("uvicorn.error").setLevel(logging.INFO)

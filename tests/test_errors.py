@@ -105,7 +105,7 @@ def test_a_tuple_of_phrases_is_joined_as_the_language_joins():
     assert "with Sad." in texts.text(key, "en", names=names[:1])
 
 
-def test_strangers_see_no_folders_of_this_machine():
+def test_callers_see_no_folders_of_this_machine():
     place = "/home/somebody/.cache/modelscope"
     problem = texts.Phrase("download.no_room", needed_mb=2000.0, free_mb=10.0, path=place)
     error = errors.ModelDownloadError(model="iic/emotion2vec_plus_large", problem=problem)

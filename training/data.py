@@ -15,16 +15,17 @@ from scipy import signal
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 from emotion2vec_ui.labels import EMOTIONS
 
-from . import nonspeech
+from . import changes, nonspeech
 
-MAX_JOINED_S = 12.0  # no joined or stretched clip is longer
-FADE_S = 0.005
+# No speaker gives more clips than this: nEMO's have 490 each, and more of them teach little more.
+MAX_CLIPS_OF_SPEAKER = 200
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording of the manifest; ``label`` indexes ``EMOTIONS``."""
+    """One recording of the manifest; ``label`` indexes ``EMOTIONS``, ``number`` is its row."""
 
+    number: int
     path: str
     corpus: str
     speaker: str
@@ -36,9 +37,24 @@ def read_manifest(directory: Path) -> list[Clip]:
     """Read ``manifest.csv`` (columns path, corpus, speaker, gender, emotion)."""
     with open(directory / "manifest.csv", encoding="utf-8", newline="") as file:
         return [
-            Clip(r["path"], r["corpus"], r["speaker"], r["gender"], EMOTIONS.index(r["emotion"]))
-            for r in csv.DictReader(file)
-        ]
+            Clip(
+                number, r["path"], r["corpus"], r["speaker"], r["gender"],
+                EMOTIONS.index(r["emotion"]),
+            )
+            for number, r in enumerate(csv.DictReader(file))
+        ]  # fmt: skip
+
+
+def select(clips: list[Clip]) -> list[Clip]:
+    """Keep at most `MAX_CLIPS_OF_SPEAKER` clips of each speaker, drawn at random."""
+    rng = np.random.default_rng(0)
+    kept: list[Clip] = []
+    for speaker in sorted({c.speaker for c in clips}):
+        own = [c for c in clips if c.speaker == speaker]
+        if len(own) > MAX_CLIPS_OF_SPEAKER:
+            own = [own[i] for i in rng.permutation(len(own))[:MAX_CLIPS_OF_SPEAKER]]
+        kept += own
+    return sorted(kept, key=lambda c: c.number)
 
 
 def read_wave(path: Path) -> np.ndarray:
@@ -64,7 +80,7 @@ def normalise(wave: np.ndarray) -> np.ndarray:
 
 
 def spoil(wave: np.ndarray, rng: np.random.Generator, others: list[np.ndarray]) -> np.ndarray:
-    """Apply random speed, trimming, reverb, equaliser, noise, clipping, telephone and codec.
+    """Apply random speed, trimming, room, equaliser, silence, noise, clipping, telephone and codec.
 
     Args:
         wave: float32 (samples,), 16 kHz.
@@ -72,31 +88,55 @@ def spoil(wave: np.ndarray, rng: np.random.Generator, others: list[np.ndarray]) 
         others: unrelated recordings; their sum is babble noise.
 
     Returns:
-        float32 (samples,), of another length perhaps.
+        float (samples,), of another length perhaps.
     """
-    if rng.random() < 0.5:
-        speed = rng.uniform(0.9, 1.1)
-        wave = soxr.resample(wave, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ, "MQ")
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
+        wave = soxr.resample(wave, SAMPLE_RATE_HZ * rng.uniform(0.9, 1.1), SAMPLE_RATE_HZ, "MQ")
+    if rng.random() < 0.4:
         wave = trim(wave, rng)
     if rng.random() < 0.3:
-        wave = reverberate(wave, rng)
-    if rng.random() < 0.5:
+        wave = changes.reverberate(wave, rng.uniform(0.15, 1.0), rng.uniform(-10, 3), rng)
+    if rng.random() < 0.4:
         wave = equalise(wave, rng)
-    if rng.random() < 0.65:
+    if rng.random() < 0.4:
+        wave = surround(wave, rng)
+    if rng.random() < 0.5:
         if rng.random() < 0.3:
             noise = sum(np.resize(other, len(wave)) / (other.std() + 1e-6) for other in others)
         else:
             noise = nonspeech.make(rng, len(wave))
-        wave = add_noise(wave, np.asarray(noise), rng.uniform(3, 30))
+        wave = add_noise(wave, np.asarray(noise), rng.uniform(5, 40))
     if rng.random() < 0.1:
         limit = np.quantile(np.abs(wave), rng.uniform(0.9, 0.999))
         wave = np.clip(wave, -limit, limit)
-    if rng.random() < 0.25:
+    if rng.random() < 0.12:
         wave = telephone(wave, rng)
-    if rng.random() < 0.25:
-        wave = compress(wave, rng)
-    return np.asarray(wave, np.float32)
+    if rng.random() < 0.35:
+        wave = code(wave, rng)
+    if rng.random() < 0.2 and len(wave) > SAMPLE_RATE_HZ:
+        first, last = (int(rng.uniform(0, 0.2) * SAMPLE_RATE_HZ) for _ in range(2))
+        wave = wave[first : len(wave) - last]
+    return wave
+
+
+def surround(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Put 0.1 to 2.5 s of silence at the ends, mostly with a noise floor 40 to 75 dB down."""
+    before, after = (rng.random(2) < 0.7) * 10 ** rng.uniform(-1, 0.4, 2) * SAMPLE_RATE_HZ
+    wave = np.concatenate([np.zeros(int(before)), wave, np.zeros(int(after))])
+    if rng.random() < 0.8:
+        floor = nonspeech.unit(nonspeech.coloured(rng, len(wave)))
+        wave = wave + floor * wave.std() * 10 ** (rng.uniform(-75, -40) / 20)
+    return wave
+
+
+def code(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pass through MP3 at 24 to 48 kbit/s or Opus at 8 to 24 kbit/s."""
+    if rng.random() < 0.5:
+        rate_hz = int(rng.choice([16_000, 24_000, 44_100]))
+        bits_per_s = int(rng.choice([24_000, 32_000, 48_000]))
+        return changes.through_codec(wave, "libmp3lame", "mp3", rate_hz, bits_per_s)
+    bits_per_s = int(rng.choice([8_000, 12_000, 16_000, 24_000]))
+    return changes.through_codec(wave, "libopus", "ogg", 48_000, bits_per_s)
 
 
 def add_noise(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
@@ -157,11 +197,3 @@ def compress(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     file.seek(0)
     back, _ = soundfile.read(file, dtype="float32")
     return back if len(back) >= 0.5 * len(wave) else wave
-
-
-def join(waves: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """Put clips of one speaker and emotion behind each other, with short pauses."""
-    pieces: list[np.ndarray] = []
-    for wave in waves:
-        pieces += [wave, np.zeros(int(rng.uniform(0, 0.4) * SAMPLE_RATE_HZ), np.float32)]
-    return np.concatenate(pieces[:-1])[: int(MAX_JOINED_S * SAMPLE_RATE_HZ)]

@@ -92,8 +92,7 @@ def load_whisper(model: compact.Compact, directory: Path) -> None:
             state[f"blocks.{i}.{ours_name}.weight"] = tensor(f"{theirs_name}/layer_norm/gamma")
             state[f"blocks.{i}.{ours_name}.bias"] = tensor(f"{theirs_name}/layer_norm/beta")
     missing, unexpected = model.load_state_dict(state, strict=False)
-    ours_only = {"norm.weight", "norm.bias", "adapter.weight", "adapter.bias"}
-    ours_only |= {"proj.weight", "proj.bias"}
+    ours_only = {"gate.weight", "gate.bias", "adapter.weight", "adapter.bias", "proj.weight"}
     if set(missing) != ours_only or unexpected:
         raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
 

@@ -1,23 +1,31 @@
-"""Fine-tune the upper layers, the adapter and the head on cached frames; apply them."""
+"""Train gate, adapter and head on frames of the frozen encoder.
+
+All of it is linear, so that a clip is one vector: the mean of its frames weighted by the gate.
+Training takes seconds, and every variant can be judged on corpora that it never heard.
+"""
 
 from __future__ import annotations
 
-import copy
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models.compact import Compact
+from emotion2vec_ui.models.compact import MIN_FRAME_WEIGHT, Compact
 
 from .cache import Cache
 from .data import Clip
 
 UNKNOWN = EMOTIONS.index("unknown")
+OTHER = EMOTIONS.index("other")
+
+# Weight of each corpus in the loss: the largest must not decide everything.
+CORPUS_WEIGHT = {"emodb": 1.0, "ravdess": 1.3, "nemo": 1.5}
+GATE_FRAMES = {"clean": 25_000, "spoiled": 35_000, "nonspeech": 15_000}
+SMALL = 1e-3  # added to deviations before dividing
 
 
 @dataclass(frozen=True)
@@ -25,246 +33,200 @@ class Recipe:
     """Everything that decides a training run beside the data.
 
     Attributes:
-        frozen: lower transformer layers left as Whisper's.
-        epochs: passes; one is about 4,300 clips.
-        batch: clips.
-        block_rate: peak learning rate of the fine-tuned layers.
-        head_rate: peak learning rate of adapter and head.
-        clean_share: share of clips taken unspoiled.
-        crop_frames: longest piece used of a clip.
-        smoothing: label smoothing.
-        mix_probability: share of batches whose embeddings are mixed up.
-        mask_probability: how often a class that a corpus lacks is left out of the loss.
-        average: decay of the weights' moving average, per step.
-        seed: of order, crops, masks and initial head.
+        penalty: of the squared head, per standardised feature.
+        consistency: of the squared change of the logits between a clip and its spoiled version.
+        shifts: versions of the clips moved towards the mean of another speaker.
+        unknown_weight: of all that is not speech, as a share of the clips' weight.
+        other_weight: of the clips labelled `other`: eight Germans' boredom is not all there is.
+        whitening: exponent of the embedding's whitening, 0 (none) to 1.
+        ridge: added to variances before whitening.
+        steps: of L-BFGS.
+        seed: of shifts and draws.
     """
 
-    frozen: int = 3
-    epochs: int = 8
-    batch: int = 32
-    block_rate: float = 1e-4
-    head_rate: float = 1e-3
-    clean_share: float = 0.4
-    crop_frames: int = 200
-    smoothing: float = 0.1
-    mix_probability: float = 0.5
-    mask_probability: float = 0.5
-    average: float = 0.98
+    penalty: float = 0.03
+    consistency: float = 2.0
+    shifts: int = 2
+    unknown_weight: float = 0.3
+    other_weight: float = 0.7
+    whitening: float = 0.5
+    ridge: float = 0.03
+    steps: int = 40
     seed: int = 0
 
 
-# Clips of a corpus drawn per epoch, so that the largest does not decide everything.
-QUOTA = {"emodb": 800, "ravdess": 1200, "nemo": 1600, "unknown": 700}
+@dataclass(frozen=True)
+class Vectors:
+    """One vector per clip, float32 (clips, width): frames averaged, weighted by the gate."""
+
+    clean: np.ndarray
+    spoiled: np.ndarray
+    nonspeech: np.ndarray
 
 
 @dataclass(frozen=True)
-class Pool:
-    """What may be trained on.
+class Head:
+    """Adapter and head; the first feature is constant.
 
     Attributes:
-        clips: the manifest.
-        clean: frames of the clips as they are.
-        spoiled: frames of spoiled versions.
-        nonspeech: frames of what is not speech.
+        adapter: float64 (width, dim), bias: float64 (dim,), proj: float64 (dim, labels).
     """
 
-    clips: list[Clip]
-    clean: Cache
-    spoiled: list[Cache]
-    nonspeech: Cache
+    adapter: np.ndarray
+    bias: np.ndarray
+    proj: np.ndarray
+
+    def embed(self, vectors: np.ndarray) -> np.ndarray:
+        """Embeddings (clips, dim) of `vectors` (clips, width), before temperature."""
+        return vectors @ self.adapter + self.bias
+
+    def logits(self, vectors: np.ndarray) -> np.ndarray:
+        """Logits (clips, labels), before temperature."""
+        return self.embed(vectors) @ self.proj
 
 
-def fit(
-    base: Compact, pool: Pool, use: np.ndarray, recipe: Recipe, device: str, name: str
-) -> Compact:
-    """Train a copy of ``base``.
-
-    Args:
-        base: the pretrained encoder.
-        pool: cached frames.
-        use: int64, the clips (not folds) to train on.
-        recipe: the settings.
-        device: where.
-        name: for the progress lines.
+def fit_gate(caches: dict[str, Cache]) -> tuple[np.ndarray, float]:
+    """Train the gate by logistic regression on silero's judgement of single frames.
 
     Returns:
-        The averaged model, float32, eval mode, on ``device``.
+        Weights float64 (width,) and bias.
     """
-    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(0)
+    frames, speech = [], []
+    for name, count in GATE_FRAMES.items():
+        cache = caches[name]
+        total = len(cache.frames)
+        chosen = np.sort(rng.choice(total, min(count, total), replace=False))
+        frames.append(cache.frames[chosen].astype(np.float32))
+        # silero takes a tone or two for a voice: what was made here is known not to be one.
+        is_speech = name != "nonspeech"
+        speech.append(cache.speech[chosen] * is_speech)
+    x, target = np.concatenate(frames), torch.from_numpy(np.concatenate(speech))
+    mean, deviation = x.mean(0), x.std(0) + SMALL
+    scaled = torch.from_numpy((x - mean) / deviation)
+
+    def loss(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        given = F.binary_cross_entropy_with_logits(scaled @ weight[:, 0] + bias[0], target)
+        return given + 1e-4 * weight.square().sum()
+
+    weight, bias = _minimise(loss, x.shape[1], 1, 40)
+    plain = weight[:, 0] / deviation
+    return plain, float(bias[0] - plain @ mean)
+
+
+def pool(cache: Cache, gate: tuple[np.ndarray, float]) -> np.ndarray:
+    """Average each clip's frames, weighted by the gate: float32 (clips, width)."""
+    weight, bias = gate
+    pooled = []
+    for i in range(len(cache)):
+        frames = cache[i]
+        speech = 1 / (1 + np.exp(-(frames @ weight + bias)))
+        share = MIN_FRAME_WEIGHT + (1 - MIN_FRAME_WEIGHT) * speech
+        pooled.append(share @ frames / share.sum())
+    return np.array(pooled, np.float32)
+
+
+def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) -> Head:
+    """Train adapter and head.
+
+    Args:
+        vectors: of all clips.
+        clips: the manifest.
+        use: int64, the clips to train on.
+        recipe: the settings.
+    """
     rng = np.random.default_rng(recipe.seed)
-    model = copy.deepcopy(base).to(device).train()
-    for module in (model.adapter, model.proj):
-        module.reset_parameters()
-    model.requires_grad_(False)
-    upper = [p for b in model.blocks[recipe.frozen :] for p in b.parameters()]
-    head = [p for m in (model.norm, model.adapter, model.proj) for p in m.parameters()]
-    for parameter in upper + head:
-        parameter.requires_grad_(True)
-    optimiser = torch.optim.AdamW(
-        [{"params": upper, "lr": recipe.block_rate}, {"params": head, "lr": recipe.head_rate}],
-        weight_decay=0.02,
-    )
-    peaks = [g["lr"] for g in optimiser.param_groups]
-    allowed = _allowed(pool.clips)
-    weight = torch.tensor(_clip_weights(pool.clips), dtype=torch.float32)
-    by_corpus = {c: [i for i in use if pool.clips[i].corpus == c] for c in QUOTA}
-    mean = [p.detach().clone() for p in upper + head]
-    per_epoch = -(-sum(q for c, q in QUOTA.items() if c == "unknown" or by_corpus[c])
-                  // recipe.batch)  # fmt: skip
-    total, step, started = per_epoch * recipe.epochs, 0, time.monotonic()
-    for epoch in range(recipe.epochs):
-        losses = []
-        for batch in _batches(pool, by_corpus, recipe, rng):
-            progress = step / total
-            rate = min(1.0, step / (0.1 * total)) * 0.5 * (1 + np.cos(np.pi * progress))
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * rate
-            x, lengths = _pad([_frames(pool, k, recipe, rng) for k in batch], device)
-            target = torch.tensor([UNKNOWN if k < 0 else pool.clips[k].label for k in batch])
-            keep = torch.stack([
-                torch.ones(len(EMOTIONS), dtype=torch.bool)
-                if k < 0 or rng.random() > recipe.mask_probability
-                else allowed[pool.clips[k].corpus]
-                for k in batch
-            ])  # fmt: skip
-            share = torch.tensor([1.0 if k < 0 else weight[k] for k in batch], device=device)
-            target, keep = target.to(device), keep.to(device)
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                features = model.features(model.run_blocks(x, lengths, recipe.frozen))
-            embedding = _mean(features.float(), lengths)
-            loss = _loss(model, embedding, target, keep, recipe)
-            if rng.random() < recipe.mix_probability:
-                lam, other = rng.beta(0.4, 0.4), torch.randperm(len(batch), device=device)
-                mixed = lam * embedding + (1 - lam) * embedding[other]
-                both = keep | keep[other]
-                loss = lam * _loss(model, mixed, target, both, recipe)
-                loss = loss + (1 - lam) * _loss(model, mixed, target[other], both, recipe)
-            loss = (loss * share).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(upper + head, 1.0)
-            optimiser.step()
-            decay = min(recipe.average, (1 + step) / (10 + step))
-            with torch.no_grad():
-                for average, parameter in zip(mean, upper + head, strict=True):
-                    average.lerp_(parameter, 1 - decay)
-            losses.append(loss.item())
-            step += 1
-        print(f"  {name}: epoch {epoch + 1}/{recipe.epochs} loss {np.mean(losses):.3f} "
-              f"{time.monotonic() - started:.0f} s", flush=True)  # fmt: skip
+    labels = np.array([clips[i].label for i in use])
+    speakers = np.array([clips[i].speaker for i in use])
+    mean, deviation = vectors.clean[use].mean(0), vectors.clean[use].std(0) + SMALL
+    clean = (vectors.clean[use] - mean) / deviation
+    spoiled = (vectors.spoiled[use] - mean) / deviation
+    nonspeech = (vectors.nonspeech - mean) / deviation
+
+    versions = [clean, spoiled]
+    names, speaker = np.unique(speakers, return_inverse=True)
+    centre = np.stack([clean[speaker == k].mean(0) for k in range(len(names))])
+    for k in range(recipe.shifts):
+        towards = centre[rng.integers(0, len(names), len(use))] - centre[speaker]
+        versions.append((clean, spoiled)[k % 2] + rng.uniform(0, 1, (len(use), 1)) * towards)
+    weight = _clip_weights([clips[i] for i in use], recipe)
+    share = recipe.unknown_weight * len(use) / len(nonspeech)
+    x = np.concatenate([*versions, nonspeech])
+    target = np.concatenate([*[labels] * len(versions), np.full(len(nonspeech), UNKNOWN)])
+    weights = np.concatenate([*[weight] * len(versions), np.full(len(nonspeech), share)])
+
+    moved = spoiled - clean
+    values, axes = np.linalg.eigh(moved.T @ moved / len(moved))
+    root = torch.from_numpy((np.sqrt(np.maximum(values, 0)) * axes).T.astype(np.float32))
+    given = torch.from_numpy(x.astype(np.float32))
+    truth = torch.from_numpy(target)
+    scale = torch.from_numpy((weights / weights.mean()).astype(np.float32))
+
+    def loss(head: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        each = F.cross_entropy(given @ head + bias, truth, reduction="none")
+        steady = recipe.consistency * (root @ head).square().sum()
+        return (scale * each).mean() + recipe.penalty * (head.square().sum() + steady)
+
+    head, bias = _minimise(loss, x.shape[1], len(EMOTIONS), recipe.steps)
+    return _with_embedding(head, bias, mean, deviation, clean, recipe)
+
+
+def into(model: Compact, gate: tuple[np.ndarray, float], head: Head) -> None:
+    """Put gate, adapter and head into `model`."""
     with torch.no_grad():
-        for average, parameter in zip(mean, upper + head, strict=True):
-            parameter.copy_(average)
-    return model.eval().requires_grad_(False)
+        model.gate.weight.copy_(torch.from_numpy(gate[0])[None])
+        model.gate.bias.fill_(gate[1])
+        model.adapter.weight.copy_(torch.from_numpy(head.adapter.T))
+        model.adapter.bias.copy_(torch.from_numpy(head.bias))
+        model.proj.weight.copy_(torch.from_numpy(head.proj.T))
 
 
-@torch.inference_mode()
-def apply(
-    model: Compact, cache: Cache, which: np.ndarray, frozen: int, device: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute embeddings (clips, dim) and logits (clips, 9), float32, of the clips ``which``."""
-    order = which[np.argsort([len(cache[i]) for i in which])]
-    place = {i: k for k, i in enumerate(which)}
-    embeddings = np.zeros((len(which), model.config.dim), np.float32)
-    for k in range(0, len(order), 32):
-        chosen = order[k : k + 32]
-        x, lengths = _pad([cache[i] for i in chosen], device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            features = model.features(model.run_blocks(x, lengths, frozen))
-        embeddings[[place[i] for i in chosen]] = _mean(features.float(), lengths).cpu().numpy()
-    logits = model.proj(torch.from_numpy(embeddings).to(device)).cpu().numpy()
-    return embeddings, logits
+def _with_embedding(
+    head: np.ndarray,
+    bias: np.ndarray,
+    mean: np.ndarray,
+    deviation: np.ndarray,
+    clean: np.ndarray,
+    recipe: Recipe,
+) -> Head:
+    """Rotate and whiten the features so that cosines compare clips, and give the bias a feature."""
+    values, axes = np.linalg.eigh(np.cov(clean.T))
+    stretch = (np.maximum(values, 0) + recipe.ridge) ** (recipe.whitening / 2)
+    whiten = axes / stretch
+    proj = (axes * stretch).T @ head
+    # The axis of least variance makes room for the constant.
+    adapter = whiten / deviation[:, None]
+    shift = -mean @ adapter
+    adapter[:, 0], shift[0], proj[0] = 0, 1, bias
+    scale = len(shift) ** 0.5  # features of unit variance together have length 1
+    return Head(adapter / scale, shift / scale, proj * scale)
 
 
-def _loss(
-    model: Compact, embedding: Tensor, target: Tensor, keep: Tensor, recipe: Recipe
-) -> Tensor:
-    """Cross entropy per clip (batch,), smoothed over the labels kept."""
-    logits = model.proj(embedding).masked_fill(~keep, -1e4)
-    log_scores = F.log_softmax(logits, dim=1)
-    smooth = -(log_scores * keep).sum(1) / keep.sum(1)
-    hard = -log_scores.gather(1, target[:, None])[:, 0]
-    return (1 - recipe.smoothing) * hard + recipe.smoothing * smooth
-
-
-def _batches(
-    pool: Pool, by_corpus: dict[str, list[int]], recipe: Recipe, rng: np.random.Generator
-) -> list[list[int]]:
-    """Draw an epoch: batches of clip numbers, -1 - i for example i of what is not speech."""
-    drawn: list[int] = []
-    for corpus, quota in QUOTA.items():
-        if corpus == "unknown":
-            drawn += [-1 - int(i) for i in rng.permutation(len(pool.nonspeech))[:quota]]
-        elif by_corpus[corpus]:
-            members = by_corpus[corpus]
-            repeats = -(-quota // len(members))
-            many = np.concatenate([rng.permutation(members) for _ in range(repeats)])
-            drawn += [int(i) for i in many[:quota]]
-    # Clips of like length together waste little padding; groups of 8 batches keep it random.
-    drawn = [drawn[i] for i in rng.permutation(len(drawn))]
-    batches = []
-    for first in range(0, len(drawn), 8 * recipe.batch):
-        group = sorted(drawn[first : first + 8 * recipe.batch], key=lambda k: _size(pool, k))
-        batches += [group[i : i + recipe.batch] for i in range(0, len(group), recipe.batch)]
-    return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def _size(pool: Pool, k: int) -> int:
-    """Count the frames of an example's plain version."""
-    return len(pool.nonspeech[-1 - k]) if k < 0 else len(pool.clean[k])
-
-
-def _frames(pool: Pool, k: int, recipe: Recipe, rng: np.random.Generator) -> np.ndarray:
-    """Take one version of an example, cropped, sometimes with a piece cut out."""
-    if k < 0:
-        frames = pool.nonspeech[-1 - k]
-    elif rng.random() < recipe.clean_share:
-        frames = pool.clean[k]
-    else:
-        frames = pool.spoiled[rng.integers(len(pool.spoiled))][k]
-    if len(frames) > recipe.crop_frames:
-        first = rng.integers(0, len(frames) - recipe.crop_frames)
-        frames = frames[first : first + recipe.crop_frames]
-    if len(frames) > 40 and rng.random() < 0.5:
-        size = int(rng.integers(5, len(frames) // 4))
-        first = rng.integers(0, len(frames) - size)
-        frames = np.concatenate([frames[:first], frames[first + size :]])
-    return frames
-
-
-def _pad(items: list[np.ndarray], device: str) -> tuple[Tensor, Tensor]:
-    """Return float32 (batch, frames, width) and int64 lengths (batch,)."""
-    lengths = torch.tensor([len(i) for i in items])
-    batch = torch.zeros(len(items), int(lengths.max()), items[0].shape[1])
-    for row, item in zip(batch, items, strict=True):
-        row[: len(item)] = torch.from_numpy(np.array(item))
-    return batch.to(device), lengths.to(device)
-
-
-def _mean(features: Tensor, lengths: Tensor) -> Tensor:
-    """Average each clip's own frames: (batch, frames, dim) -> (batch, dim)."""
-    valid = torch.arange(features.shape[1], device=features.device)[None] < lengths[:, None]
-    return (features * valid[:, :, None]).sum(1) / lengths[:, None]
-
-
-def _allowed(clips: list[Clip]) -> dict[str, Tensor]:
-    """Say which labels each corpus knows, bool (9,); ``unknown`` always."""
-    allowed = {}
-    for corpus in {c.corpus for c in clips}:
-        known = {c.label for c in clips if c.corpus == corpus} | {UNKNOWN}
-        # Only a class that another corpus teaches well may be left out: never "other",
-        # which EMO-DB alone has and which nothing else would hold down.
-        known |= {EMOTIONS.index("other")}
-        allowed[corpus] = torch.tensor([i in known for i in range(len(EMOTIONS))])
-    return allowed
-
-
-def _clip_weights(clips: list[Clip]) -> np.ndarray:
-    """Weigh rare classes of a corpus up, by the root of their rarity; mean 1 in each corpus."""
+def _clip_weights(clips: list[Clip], recipe: Recipe) -> np.ndarray:
+    """Weigh the classes of a corpus alike, and the corpora by `CORPUS_WEIGHT`; mean 1."""
     weights = np.zeros(len(clips))
-    for corpus in {c.corpus for c in clips}:
+    for corpus in sorted({c.corpus for c in clips}):
         rows = [i for i, c in enumerate(clips) if c.corpus == corpus]
         labels = np.array([clips[i].label for i in rows])
-        each = 1 / np.sqrt(np.bincount(labels, minlength=len(EMOTIONS))[labels])
-        weights[rows] = each / each.mean()
-    return weights
+        each = 1 / np.bincount(labels, minlength=len(EMOTIONS))[labels]
+        each = each / each.sum() * CORPUS_WEIGHT.get(corpus, 1.0)
+        weights[rows] = each * np.where(labels == OTHER, recipe.other_weight, 1)
+    return weights / weights.mean()
+
+
+def _minimise(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], width: int, outputs: int, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Minimise by L-BFGS from zero: weights float64 (width, outputs) and biases (outputs,)."""
+    weight = torch.zeros(width, outputs, requires_grad=True)
+    bias = torch.zeros(outputs, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        value = loss(weight, bias)
+        value.backward()
+        return float(value.detach())
+
+    optimiser.step(closure)
+    return weight.detach().double().numpy(), bias.detach().double().numpy()

@@ -22,12 +22,12 @@ def make(rng: Rng, n: int) -> np.ndarray:
 
     One in three is a sum of two kinds, most have a little noise floor.
     """
-    wave = _unit(KINDS[rng.integers(len(KINDS))](rng, n))
+    wave = unit(KINDS[rng.integers(len(KINDS))](rng, n))
     if rng.random() < 1 / 3:
-        wave = wave + _unit(KINDS[rng.integers(len(KINDS))](rng, n)) * rng.uniform(0.1, 1)
+        wave = wave + unit(KINDS[rng.integers(len(KINDS))](rng, n)) * rng.uniform(0.1, 1)
     if rng.random() < 0.7:
-        wave = wave + _unit(coloured(rng, n)) * 10 ** rng.uniform(-4, -1)
-    return _unit(wave).astype(np.float32)
+        wave = wave + unit(coloured(rng, n)) * 10 ** rng.uniform(-4, -1)
+    return unit(wave).astype(np.float32)
 
 
 def coloured(rng: Rng, n: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def gusts(rng: Rng, n: int) -> np.ndarray:
 
 def room(rng: Rng, n: int) -> np.ndarray:
     """Make near-silence as devices record it: noise floor, mains hum, now and then a thump."""
-    wave = _unit(coloured(rng, n)) + _unit(hum(rng, n)) * rng.choice([0, rng.uniform(0, 2)])
+    wave = unit(coloured(rng, n)) + unit(hum(rng, n)) * rng.choice([0, rng.uniform(0, 2)])
     for _ in range(rng.integers(0, 3)):
         at = rng.integers(n)
         tail = np.exp(-np.arange(n - at) / rng.uniform(50, 2000))
@@ -202,7 +202,7 @@ def _note(rng: Rng, hertz: float, n: int, harmonics: int, vibrato: float = 0.0) 
     return wave
 
 
-def _unit(wave: np.ndarray) -> np.ndarray:
+def unit(wave: np.ndarray) -> np.ndarray:
     """Bring to zero mean and unit variance."""
     wave = wave - wave.mean()
     return wave / (wave.std() + 1e-12)

@@ -1,11 +1,18 @@
 """The built-in `compact` model: a small speech-emotion classifier with plus_large's interface.
 
 It answers while the 1.95 GB weights of emotion2vec_plus_large are absent.
-The encoder is the lower part of OpenAI Whisper base (MIT), fine-tuned for emotion as `training/`
-describes; the trained weights, in `models/built_in/`, are CC BY-NC-SA 4.0 (see card.json there).
+The encoder is the lower part of OpenAI Whisper base (MIT), frozen;
+gate, adapter and head are trained as `training/` describes;
+the trained weights, in `models/built_in/`, are CC BY-NC-SA 4.0 (see card.json there).
 
     waveform -> log-mel (100/s) -> 2 convolutions (50/s) -> transformer layers
-             -> adapter = frame features -> mean over frames = embedding -> proj -> softmax
+             -> adapter and gate = frame features
+             -> mean over frames = embedding -> proj -> softmax
+
+The gate says how much of a frame is speech. Over silence, a frame's features are the utterance's,
+so that silence changes nothing. Features of a recording unlike those that the model learnt from are
+divided by a temperature that grows with the distance (`reading/familiarity.py`): its scores are
+less certain, its emotion stays.
 
 Differences from Whisper: frames are not centred (so that there are exactly as many as
 emotion2vec has), clips are not padded to 30 s, attention in longer ones is within pieces of at
@@ -38,16 +45,18 @@ from emotion2vec_ui.models.files import (
     BUILT_IN_DIRECTORY,
     BUILT_IN_WEIGHTS_NAME,
 )
+from emotion2vec_ui.reading import familiarity
 
 # 25 ms, Whisper's window; emotion2vec's receptive field is as long, hence equal frame counts.
 N_FFT = RECEPTIVE_FIELD_SAMPLES
 MEL_HOP = 160  # 10 ms, Whisper's hop; the second convolution has stride 2: frames of 20 ms
 N_MELS = 80  # Whisper's
 MEL_BREAK_HZ = 1000.0  # Slaney's mel scale: linear below, logarithmic above
-# Clips arrive with unit variance; Whisper was trained on waveforms in [-1, 1],
-# where speech is typically near -20 dBFS RMS. 0.1 puts ours there.
+# Whisper was trained on waveforms in [-1, 1], where speech is typically near -20 dBFS RMS.
+# 0.1 puts ours there.
 INPUT_RMS = 0.1
-SILENT_POWER = 1e-12  # keeps digital silence from being divided by zero
+SILENT_RMS = 1e-6  # keeps digital silence from being divided by zero
+MIN_FRAME_WEIGHT = 0.01  # of frames without speech: a clip that has no speech has an embedding too
 LOG_FLOOR = 1e-10  # Whisper's audio.py
 LOG_RANGE = 8.0  # Whisper's: keep 80 dB below the clip's loudest mel cell
 POSITION_PERIOD = 10_000.0  # Whisper's sinusoids
@@ -56,7 +65,7 @@ POSITION_PERIOD = 10_000.0  # Whisper's sinusoids
 # (true label's mean score 0.34), pieces 92 % (0.63).
 MAX_PIECE_FRAMES = 512
 
-FORMAT = "emotion2vec_ui.compact/1"
+FORMAT = "emotion2vec_ui.compact/2"
 SCALE_SUFFIX = ".scale"  # a stored int8 weight "x" has its per-row float32 scale in "x.scale"
 
 
@@ -114,11 +123,14 @@ class Compact(nn.Module):
 
     The utterance embedding is the mean of the valid frame features,
     the logits are `proj(embedding)`, the scores their softmax.
-    `proj` is linear, so `softmax(proj(frame))` is the score of one frame by itself.
+    `proj` is linear, so `softmax(proj(frame))` is the score of one frame by itself, as far as the
+    frame is speech: a frame of speech weight w has w parts of its own features and 1 - w of the
+    utterance's.
 
     Attributes:
         labels: the nine labels, in the order of `proj`'s outputs.
-        proj: Linear(dim, 9), the calibration temperature already folded in.
+        proj: Linear(dim, 9) without bias; a constant feature has its place.
+        reference: what the model learnt from; None = features are not divided by a temperature.
         card: the model card (`card.json`), empty for a model not loaded from disk.
     """
 
@@ -132,9 +144,11 @@ class Compact(nn.Module):
         self.conv1 = nn.Conv1d(N_MELS, width, 3, padding=1)
         self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(width)
+        self.gate = nn.Linear(width, 1)
         self.adapter = nn.Linear(width, config.dim)
-        self.proj = nn.Linear(config.dim, len(EMOTIONS))
+        self.proj = nn.Linear(config.dim, len(EMOTIONS), bias=False)
+        self.reference: familiarity.Reference | None = None
+        self.register_buffer("neighbours", None, persistent=False)
 
     def forward(self, waves: Tensor, n_samples: Tensor | None = None) -> Tensor:
         """Compute frame features.
@@ -165,7 +179,9 @@ class Compact(nn.Module):
                 f"n_samples holds {int(n_samples.min())}; expected at least {N_FFT} "
                 "(25 ms at 16 kHz). Reject shorter clips first."
             )
-        return self.features(self.encode(self.log_mel(waves, n_samples), n_samples))
+        x = self.encode(self.log_mel(waves, n_samples), n_samples)
+        features, embedding = self.features(x, frame_count(n_samples))
+        return (features / self.temperature(embedding)[:, None, None]).to(x.dtype)
 
     def log_mel(self, waves: Tensor, n_samples: Tensor) -> Tensor:
         """Compute Whisper's log-mel spectrogram, 100 frames/s, zero beyond each clip's end.
@@ -178,15 +194,14 @@ class Compact(nn.Module):
             float32 (batch, mel frames, 80), mel frames = floor((samples - 400) / 160) + 1.
         """
         device = str(waves.device)
-        # Again unit variance: the layer norm before has an epsilon (1e-5) that leaves quiet clips
-        # smaller. Padding is zero, so sums over the whole row are sums over the clip.
-        waves = waves.float()
-        power = waves.square().sum(1, keepdim=True) / n_samples[:, None]
-        waves = waves * (power + SILENT_POWER).rsqrt()
-        windows = waves.unfold(1, N_FFT, MEL_HOP) * _window(device)
-        power = torch.fft.rfft(windows).abs().square()
+        windows = waves.float().unfold(1, N_FFT, MEL_HOP)
+        valid = _valid(_mel_frame_count(n_samples), windows.shape[1])[:, :, None]
+        # The level of the loud frames, each weighted by its own amplitude: unlike the RMS of the
+        # clip it stays when silence is added.
+        rms = windows.square().mean(2, keepdim=True).sqrt() * valid + SILENT_RMS
+        level = rms.square().sum(1, keepdim=True) / rms.sum(1, keepdim=True)
+        power = torch.fft.rfft(windows * (_window(device) / level)).abs().square()
         mel = (power @ _mel_filters(device)).clamp_min(LOG_FLOOR).log10()
-        valid = _valid(_mel_frame_count(n_samples), mel.shape[1])[:, :, None]
         # The loudest cell of the clip's own frames: padding must not matter.
         loudest = mel.masked_fill(~valid, -math.inf).amax((1, 2), keepdim=True)
         return torch.maximum(mel, loudest - LOG_RANGE).add(4).div(4) * valid
@@ -239,9 +254,47 @@ class Compact(nn.Module):
             x = block(x, keys)
         return x
 
-    def features(self, x: Tensor) -> Tensor:
-        """Map the last layer's output (batch, frames, width) to features (batch, frames, dim)."""
-        return F.gelu(self.adapter(self.norm(x)))
+    def features(self, x: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the last layer's output to features before temperature, and to their mean.
+
+        Args:
+            x: (batch, frames, width).
+            n_frames: int64 (batch,).
+
+        Returns:
+            float32 (batch, frames, dim) and float32 (batch, dim). The second is the mean of own
+            features weighted by speech and, exactly, the plain mean of the first:
+            sum w (own - mean) = 0 by the mean's definition.
+        """
+        own = self.adapter(x).float()
+        weight = self.speech_weight(x) * _valid(n_frames, x.shape[1])[:, :, None]
+        mean = (weight * own).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+        return mean + weight * (own - mean), mean[:, 0]
+
+    def speech_weight(self, x: Tensor) -> Tensor:
+        """Say how much of each frame of `x` (batch, frames, width) is speech.
+
+        Returns:
+            float32 (batch, frames, 1), 0.01 to 1.
+        """
+        speech = self.gate(x).float().sigmoid()
+        return MIN_FRAME_WEIGHT + (1 - MIN_FRAME_WEIGHT) * speech
+
+    def refer(self, reference: familiarity.Reference) -> None:
+        """Take `reference` as what the model learnt from."""
+        self.reference = reference
+        weight = self.proj.weight
+        self.neighbours = torch.from_numpy(reference.embeddings).to(weight.device, torch.float32)
+
+    def temperature(self, embedding: Tensor) -> Tensor:
+        """Compute `familiarity.temperature` of float32 embeddings (batch, dim): (batch,)."""
+        if self.reference is None or self.neighbours is None:
+            return torch.ones(len(embedding), device=embedding.device)
+        cosines = F.normalize(embedding, dim=1) @ self.neighbours.float().T
+        distance = 1 - cosines.topk(self.reference.neighbours).values[:, -1]
+        excess = ((distance - self.reference.median) / self.reference.spread).clamp_min(0)
+        raised = self.reference.temperature * (1 + self.reference.slope * excess)
+        return raised.clamp_max(self.reference.max_temperature)
 
     def __repr__(self) -> str:
         """Inputs and outputs instead of torch's list of layers."""
@@ -292,21 +345,23 @@ def load(
     with torch.device("meta"):  # no memory and no random numbers for weights replaced at once
         model = Compact(Config(**json.loads(metadata["config"])))
     model.load_state_dict(dequantise(stored), assign=True)
-    card = directory / BUILT_IN_CARD_NAME
+    card, reference = directory / BUILT_IN_CARD_NAME, directory / familiarity.FILE_NAME
     if card.is_file():
         model.card = json.loads(card.read_text(encoding="utf-8"))
+    if reference.is_file():
+        model.refer(familiarity.load(reference))
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
 def quantise(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Store matrices as int8 with one float32 scale per row; the rest, and `proj`, as float32.
+    """Store the encoder's matrices as int8 with one float32 scale per row, all else as float32.
 
     A row's largest value becomes 127: rounding costs at most 0.4 % of it.
     """
     stored = {}
     for name, value in state.items():
         value = value.detach().float().cpu()
-        if value.ndim < 2 or name.startswith("proj."):
+        if value.ndim < 2 or name.startswith(("gate.", "adapter.", "proj.")):
             stored[name] = value.contiguous()
             continue
         rows = value.flatten(1)

@@ -65,7 +65,7 @@ def _import_alone(name: str) -> Any:
         package = types.ModuleType("funasr")
         package.__path__ = list(spec.submodule_search_locations)
         sys.modules["funasr"] = package
-        # distutils and its Version classes warn that they are deprecated: funasr's affair.
+        # distutils and its Version classes warn that they are deprecated; funasr must change it.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             return importlib.import_module(name)

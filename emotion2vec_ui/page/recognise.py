@@ -97,7 +97,8 @@ def build(
     options = {
         "theme": _theme(),
         "css": "\n".join([one_language_at_a_time(), *styles]),
-        "head": f"<script>window.emotionPageFacts = {script_facts(settings)};</script>"
+        "head": f"<style>{(ASSETS / 'first.css').read_text(encoding='utf-8')}</style>"
+        f"<script>window.emotionPageFacts = {script_facts(settings)};</script>"
         + "".join(f"<script>{one}</script>" for one in scripts),
         "i18n": translations(),
         "allowed_paths": [str(EXAMPLES)],

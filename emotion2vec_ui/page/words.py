@@ -19,6 +19,10 @@ ON_COMPONENTS = ("ui.", "history.", "emotion.", "band.")
 """Areas of the catalogues whose texts stand on components."""
 
 UNNAMED_PARTS = (
+    ("#audio .source-selection button:first-of-type", "aria-label", "ui.audio.upload"),
+    ("#audio .source-selection button:last-of-type", "aria-label", "ui.audio.record"),
+    ("#audio .pause-button", "aria-label", "ui.audio.pause"),
+    ("#audio .mic-select", "aria-label", "ui.audio.device"),
     ("#history-filters input[role=combobox]", "placeholder", "history.any"),
     ("#history-date_from input", "aria-label", "history.date_from"),
     ("#history-date_to input", "aria-label", "history.date_to"),

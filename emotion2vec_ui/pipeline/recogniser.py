@@ -152,8 +152,8 @@ class Recogniser:
         lang: str = "en",
         save: bool = True,
         front: Front = "cli",
-        on_progress: Callable[[str, float], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        on_progress: Callable[[str, float], None] = lambda step, share: None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> Recognition:
         """Recognises one recording.
 
@@ -172,7 +172,6 @@ class Recogniser:
             EmotionError: what was found, expected and to be done.
             Cancelled: `cancelled` said so.
         """
-        step = on_progress or _no_progress
         with self._request(front, "predict") as request:
             if granularity not in GRANULARITIES:
                 raise BadField(
@@ -181,11 +180,12 @@ class Recogniser:
                     allowed=", ".join(GRANULARITIES),
                 )
             started = time.perf_counter()
-            step("decode", 0.0)
+            on_progress("decode", 0.0)
             clip = self._decode(path, name or path.name)
             request.audio_s = clip.source.duration_s
-            _raise_if(cancelled)
-            step("model", 0.0)
+            if cancelled():
+                raise Cancelled
+            on_progress("model", 0.0)
             waited = time.perf_counter()
             loaded = self.holder.get(MODEL_WAIT_S)
             model_wait_s = time.perf_counter() - waited
@@ -193,13 +193,13 @@ class Recogniser:
             if model_wait_s < 0.05:
                 model_wait_s = 0.0
             frames = granularity == "frame"
-            step("inference", 0.0)
+            on_progress("inference", 0.0)
             prediction, inference_s = self._predict(
                 loaded,
                 clip.samples,
                 frames=frames,
                 features=frames and extract_embedding,
-                on_progress=lambda share: step("inference", share),
+                on_progress=lambda share: on_progress("inference", share),
                 cancelled=cancelled,
             )
             utterances: tuple[Utterance, ...] = ()
@@ -222,12 +222,12 @@ class Recogniser:
             report = in_words(report, lang)
             saved = None
             if save:
-                step("save", 0.0)
+                on_progress("save", 0.0)
                 embedding = None
                 if extract_embedding:
                     embedding = prediction.frame_features if frames else prediction.embedding
                 saved = store.save(self.settings.outputs, report, clip.samples, embedding)
-            step("save", 1.0)
+            on_progress("save", 1.0)
             return Recognition(report, saved)
 
     def robustness(
@@ -237,8 +237,8 @@ class Recogniser:
         name: str | None = None,
         seed: int = 0,
         front: Front = "cli",
-        on_progress: Callable[[str, float], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        on_progress: Callable[[str, float], None] = lambda step, share: None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> RobustnessTest:
         """Recognises one recording under noise and codecs; nothing is saved.
 
@@ -254,18 +254,17 @@ class Recogniser:
             EmotionError: what was found, expected and to be done.
             Cancelled: `cancelled` said so.
         """
-        step = on_progress or _no_progress
         with self._request(front, "robustness") as request:
-            step("decode", 0.0)
+            on_progress("decode", 0.0)
             clip = self._decode(path, name or path.name)
-            step("model", 0.0)
+            on_progress("model", 0.0)
             loaded = self.holder.get(MODEL_WAIT_S)
 
             def predict(clips: list[np.ndarray]) -> np.ndarray:
                 found = self._predict_all(
                     loaded,
                     clips,
-                    on_progress=lambda share: step("inference", share),
+                    on_progress=lambda share: on_progress("inference", share),
                     cancelled=cancelled,
                 )
                 return np.array([one.scores for one in found])
@@ -275,7 +274,7 @@ class Recogniser:
             test = robustness.run(
                 samples, predict, seed=seed, source=clip.source, model=model_facts(loaded)
             )
-            step("inference", 1.0)
+            on_progress("inference", 1.0)
         return test
 
     def stop(self, timeout_s: float) -> None:
@@ -333,7 +332,7 @@ class Recogniser:
         frames: bool,
         features: bool,
         on_progress: Callable[[float], None],
-        cancelled: Callable[[], bool] | None,
+        cancelled: Callable[[], bool],
     ) -> tuple[Prediction, float]:
         """The answer for the whole recording, and the time in the model in s."""
         job = self.batcher.submit(
@@ -348,7 +347,7 @@ class Recogniser:
         clips: Sequence[np.ndarray],
         *,
         on_progress: Callable[[float], None] = lambda share: None,
-        cancelled: Callable[[], bool] | None,
+        cancelled: Callable[[], bool],
     ) -> list[Prediction]:
         """The answers for several clips of one request, which share one caller's turns."""
         caller = object()
@@ -359,7 +358,7 @@ class Recogniser:
         self,
         loaded: Loaded,
         jobs: Sequence[Job],
-        cancelled: Callable[[], bool] | None,
+        cancelled: Callable[[], bool],
         on_progress: Callable[[float], None] = lambda share: None,
     ) -> list[Prediction]:
         """Waits for each job; after an error the others are cancelled.
@@ -382,7 +381,7 @@ class Recogniser:
         return answers
 
     def _utterances(
-        self, loaded: Loaded, clip: Clip, cancelled: Callable[[], bool] | None
+        self, loaded: Loaded, clip: Clip, cancelled: Callable[[], bool]
     ) -> tuple[Utterance, ...]:
         """Each stretch of speech recognised by itself; none where there is only one."""
         stretches = timeline.utterances(clip.quality.speech, duration_s=clip.duration_s)
@@ -406,18 +405,10 @@ class _Request:
     audio_s: float = 0.0
 
 
-def _wait(future: Future[Prediction], cancelled: Callable[[], bool] | None) -> Prediction:
+def _wait(future: Future[Prediction], cancelled: Callable[[], bool]) -> Prediction:
     while True:
         # Asked first: one of many short answers in a row is always there already.
-        _raise_if(cancelled)
+        if cancelled():
+            raise Cancelled
         with contextlib.suppress(FutureTimeoutError):
             return future.result(POLL_S)
-
-
-def _raise_if(cancelled: Callable[[], bool] | None) -> None:
-    if cancelled is not None and cancelled():
-        raise Cancelled
-
-
-def _no_progress(step: str, share: float) -> None:
-    """Nobody watches."""

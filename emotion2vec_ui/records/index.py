@@ -1,9 +1,9 @@
 """Past results: an SQLite index over the result folders, searched and exported.
 
-The folders are the truth; the index only makes them quick to search, and can be thrown away at any
-time. Every question first brings it in step: the names of the folders, and now and then their
-times, are compared with those indexed, inside one write transaction, so that any number of
-processes may do so at once.
+What counts are the folders; the index only makes them quick to search, and can be deleted at any
+time. Every query first synchronises it: the names of the folders, and now and then their times, are
+compared with those indexed, inside one write transaction, so that any number of processes may do so
+at once.
 A folder whose result.json cannot be used is counted and otherwise left alone.
 """
 
@@ -134,7 +134,7 @@ class History:
         self._connection: sqlite3.Connection | None = None
         self._times_due_s = 0.0
 
-    # --- questions ---
+    # --- queries ---
 
     def search(self, filters: Filters | None = None) -> Page:
         """The rows that fit, one page of them."""
@@ -156,12 +156,12 @@ class History:
             damaged = db.execute("SELECT count(*) FROM results WHERE damaged").fetchone()[0]
             return Page(rows, total, damaged)
 
-        return self._in_step(ask)
+        return self._query(ask)
 
     def models(self) -> list[str]:
         """The ids of all models that ever answered, for a choice of filters."""
         query = "SELECT DISTINCT model FROM results WHERE model IS NOT NULL ORDER BY model"
-        return self._in_step(lambda db: [one[0] for one in db.execute(query)])
+        return self._query(lambda db: [one[0] for one in db.execute(query)])
 
     def get(self, folder: str) -> Report:
         """The report in a folder.
@@ -203,11 +203,11 @@ class History:
         return removed
 
     def refresh(self) -> None:
-        """Has the next question notice also what was changed inside a folder just now."""
+        """Makes the next query notice also what was changed inside a folder just now."""
         self._times_due_s = 0.0
 
     def close(self) -> None:
-        """Gives the index file back."""
+        """Closes the index file."""
         with self._lock:
             self._disconnect()
 
@@ -227,7 +227,7 @@ class History:
             f"ORDER BY {SORTS[filters.sort]}"
         )
         # Fetched at once: a reader as slow as a download must not hold the index.
-        found = self._in_step(lambda db: db.execute(query, values).fetchall())
+        found = self._query(lambda db: db.execute(query, values).fetchall())
         plain = [field.name for field in fields(Row) if field.name != "scores"]
         header = plain + [f"score_{emotion}" for emotion in EMOTIONS]
         yield ("\ufeff" if bom else "") + _csv_line(header)
@@ -238,8 +238,8 @@ class History:
 
     # --- the index ---
 
-    def _in_step(self, ask: Callable[[sqlite3.Connection], T]) -> T:
-        """Brings the index in step with the folders and asks it; a broken one is built anew."""
+    def _query(self, ask: Callable[[sqlite3.Connection], T]) -> T:
+        """Synchronises the index with the folders and queries it; a broken one is built anew."""
         with self._lock:
             try:
                 return self._ask(ask)

@@ -144,7 +144,7 @@ class Embedding:
     norm_verdict: NormRange
     """Against `norm_range`."""
     norm_range: tuple[float, float] | None
-    """Lowest and highest usual norm of this model; null where nobody measured it."""
+    """Lowest and highest usual norm of this model; null where it was not measured."""
     article_range: tuple[float, float]
     """What the guide of the original WebUI gives."""
     article_verdict: NormRange

@@ -180,10 +180,10 @@ def remove_excess(outputs: Path, max_bytes: int) -> int:
 
 def discard(folder: Path) -> None:
     """Removes one result folder in one step as seen from outside: renamed first, then deleted."""
-    doomed = folder.parent / WRITING_DIR / f"{os.getpid()}-{uuid.uuid4().hex}"
-    doomed.parent.mkdir(exist_ok=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    removed_folder = folder.parent / WRITING_DIR / f"{os.getpid()}-{uuid.uuid4().hex}"
+    removed_folder.parent.mkdir(exist_ok=True)
+    folder.rename(removed_folder)
+    shutil.rmtree(removed_folder, ignore_errors=True)
 
 
 def _claim(writing: Path, wanted: Path) -> Path:

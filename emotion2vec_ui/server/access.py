@@ -25,12 +25,13 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.errors import (
+    BadField,
     EmotionError,
     ForeignOrigin,
     RateLimited,
@@ -142,7 +143,7 @@ class Guard:
 
         try:
             if self._is_preflight(scope, headers):
-                await _preflight(send_with_headers)
+                await Response(status_code=204)(scope, receive, send_with_headers)
                 return
             self._check_origin(scope, headers)
             caller = self._authenticate(scope, headers)
@@ -153,6 +154,7 @@ class Guard:
                     self._count(caller)
                 self._bound(body, limits, headers)
             self._check_host(scope, headers)
+            _check_names(headers)
         except EmotionError as error:
             await self._refuse(error, scope, headers, receive, send_with_headers)
             return
@@ -380,6 +382,24 @@ def language(headers: Headers, settings: Settings) -> str:
     return settings.lang or texts.negotiate(headers.get("accept-language", ""))
 
 
+def _check_names(headers: Headers) -> None:
+    """Refuses names of this server that no address can hold: Gradio makes addresses of them.
+
+    Raises:
+        BadField: there is such a name.
+    """
+    import httpx  # as Gradio does
+
+    for field in ("Host", "X-Forwarded-Host"):
+        for name in headers.get(field, "").split(","):
+            try:
+                httpx.URL(f"http://{name.strip()}")
+            except (httpx.InvalidURL, ValueError):
+                raise BadField(
+                    field=field, value=repr(name)[:100], allowed="name, name:port"
+                ) from None
+
+
 def _credentials(headers: Headers) -> Iterable[str]:
     """What the caller offers: a bearer key, a key header, USER:PASSWORD, and a password alone.
 
@@ -402,8 +422,3 @@ def _credentials(headers: Headers) -> Iterable[str]:
 def _digest(secret: str) -> bytes:
     """Of the same length for every secret: comparing does not reveal that either."""
     return hashlib.sha256(secret.encode()).digest()
-
-
-async def _preflight(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 204, "headers": []})
-    await send({"type": "http.response.body", "body": b""})

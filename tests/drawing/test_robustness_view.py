@@ -34,10 +34,11 @@ def words(html: str) -> str:
 
 
 def test_an_answer_that_holds_is_said_to_hold():
-    said = words(drawn())
+    html = drawn()
+    said = words(html)
     assert "steady noise (air conditioner): the answer holds down to 0 dB." in said
     assert "Compression, telephone and resampling: the answer holds." in said
-    assert "changed" not in said
+    assert "the answer changes at" not in said and "flip-mark" not in html
 
 
 def test_where_it_changes_is_said_and_marked_with_who_leads_then():

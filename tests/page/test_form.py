@@ -151,3 +151,56 @@ def test_without_a_microphone_the_page_says_what_to_do(visit, why: str, script: 
     here.errors.clear()
     here.page.click("#audio .source-selection button:first-of-type")
     here.page.wait_for_selector(f"[data-says=microphone-{why}]", state="hidden")
+
+
+@pytest.mark.parametrize("height", [844, 664])
+def test_recognise_is_within_reach_on_a_phone(visit, height: int) -> None:
+    here = visit(locale="zh-CN", width=390)
+    here.page.set_viewport_size({"width": 390, "height": height})
+    here.page.wait_for_selector("#start", state="visible")
+    box = here.page.locator("#start").bounding_box()
+    assert box["y"] + box["height"] <= height
+
+
+def test_arrow_keys_move_the_choice_and_the_focus_is_seen(visit) -> None:
+    here = visit()
+    choice = "document.querySelector('#granularity input:checked').value"
+    here.page.focus("#granularity input")
+    here.page.keyboard.press("ArrowDown")
+    assert here.page.evaluate(choice) == "frame"
+    assert here.page.evaluate("document.activeElement.value") == "frame"
+    outline = "getComputedStyle(document.activeElement.closest('label')).outlineStyle"
+    assert here.page.evaluate(outline) == "solid"
+    here.page.keyboard.press("ArrowUp")
+    assert here.page.evaluate(choice) == "utterance"
+    here.page.keyboard.press("ArrowDown")
+    here.recognise(EXAMPLE)
+    assert here.page.locator(".ribbon").count() == 1
+
+
+SHIFT = """() => new Promise((resolve) => {
+  let sum = 0;
+  new PerformanceObserver((list) => {
+    for (const { value } of list.getEntries()) sum += value;
+  }).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => resolve(sum), 2000);
+})"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_jumps_while_the_page_is_drawn(visit, width: int) -> None:
+    assert visit(width=width).page.evaluate(SHIFT) < 0.1
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_what_is_pressed_is_24_px_large(visit, width: int) -> None:
+    here = visit(width=width)
+    here.recognise(EXAMPLE)
+    small = here.page.evaluate(
+        """() => [...document.querySelectorAll("button, a, summary, select")]
+          .filter((one) => one.offsetParent)
+          .map((one) => [one.outerHTML, one.getBoundingClientRect()])
+          .filter(([, { width, height }]) => width < 24 || height < 24)
+          .map(([html]) => html)"""
+    )
+    assert small == []

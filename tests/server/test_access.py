@@ -222,6 +222,21 @@ def test_an_uploads_name_never_becomes_a_path(server, recording, subtests):
             )
 
 
+def test_names_that_no_address_can_hold_are_refused(guarded, subtests):
+    key = {"X-API-Key": KEY}
+    for field in ("Host", "X-Forwarded-Host"):
+        for name in ("[::", "[:::]", "é".encode(), "999.1.1.1", "a:b"):
+            with subtests.test(field=field, name=name):
+                headers = {field: name, **key}
+                response = requests.get(guarded.url, headers=headers, timeout=10)
+                assert response.status_code == 400
+                assert field in response.json()["error"]["message"]
+        for name in ("emotion.example", "emotion.example:8443", "[::1]:7860", "192.0.2.1"):
+            with subtests.test(field=field, name=name):
+                headers = {field: name, **key}
+                assert requests.get(guarded.url, headers=headers, timeout=10).status_code == 200
+
+
 def test_security_headers_and_request_id(server):
     for path in ("/", "/health", "/api/nothing"):
         headers = requests.get(server.url + path, timeout=10).headers

@@ -68,10 +68,7 @@ def test_every_parameter_is_described(document):
 def test_units_and_meaning_are_told(document):
     schemas = document["components"]["schemas"]
     assert "in s" in schemas["Timing"]["properties"]["inference_s"]["description"]
-    assert (
-        "in dB relative to full scale"
-        in schemas["SourceFigures"]["properties"]["peak_dbfs"]["description"]
-    )
+    assert "in dBFS" in schemas["SourceFigures"]["properties"]["peak_dbfs"]["description"]
     answer = document["paths"]["/api/predict"]["post"]["responses"]["200"]
     assert "allOf" in str(answer["content"]["application/json"]["schema"])
 

@@ -189,13 +189,15 @@
 
   /* --- start ------------------------------------------------------------------------------------------- */
 
-  // With names of their own, as Gradio draws them, arrow keys do not move from one to the next.
+  // Gradio gives each a name of its own, again at each change: arrow keys would not move between.
   const joinRadios = new MutationObserver(() => {
-    const radios = document.querySelectorAll("#granularity input[type=radio]");
-    for (const radio of radios) radio.name = "granularity";
-    if (radios.length) joinRadios.disconnect();
+    for (const radio of document.querySelectorAll("#granularity input[type=radio]")) {
+      if (radio.name !== "granularity") radio.name = "granularity";
+    }
   });
-  joinRadios.observe(document.documentElement, { childList: true, subtree: true });
+  joinRadios.observe(document.documentElement, {
+    childList: true, subtree: true, attributeFilter: ["name"],
+  });
 
   Object.assign(page, {
     audioChanged, recording, beforeStart, release, audioPath: () => audio?.path ?? null,
