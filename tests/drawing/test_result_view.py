@@ -109,7 +109,7 @@ def test_exports_are_links():
     over_time = [f"result/{FOLDER}.{kind}" for kind in ("csv", "srt", "vtt", "TextGrid", "txt")]
     assert links(drawn(frames=past.frames())) == base + over_time
     outline = Outline(draw(result_view(with_sentences(), FOLDER, FILES)))
-    sentences = [f"result/{FOLDER}.{kind}?part=sentences" for kind in ("csv", "srt")]
+    sentences = [f"result/{FOLDER}.{kind}?part=sentences" for kind in ("csv", "srt", "vtt")]
     assert links(outline) == base + over_time + sentences
     for tag, attributes in outline.tags:
         if tag == "a":
