@@ -188,7 +188,10 @@ class PrintedTimeView(View):
 
 @dataclass(frozen=True)
 class ReportView(View):
-    """The page of one result; what a result of the first WebUI does not tell is None."""
+    """The page of one result; what a result of the first WebUI does not tell is None.
+
+    `is_limited`: whether the built-in model answered.
+    """
 
     template: ClassVar[str] = "report.html"
 
@@ -196,6 +199,7 @@ class ReportView(View):
     timestamp: str
     folder_name: str
     audio_url: str | None
+    is_limited: bool
     leader: LeaderView
     scores: ScoresView
     over_time: PrintedTimeView | None
@@ -215,6 +219,7 @@ def _report_view(report: Report, folder_name: str, audio_url: str | None) -> Rep
         timestamp=report.timestamp,
         folder_name=folder_name,
         audio_url=audio_url,
+        is_limited=model is not None and model.is_built_in,
         leader=LeaderView(report, unfolded=True),
         scores=ScoresView(report.nine_scores, report.distribution.margin),
         over_time=_over_time(report),
@@ -234,8 +239,8 @@ def _recording(report: Report) -> QualityView | None:
 
 
 def _over_time(report: Report) -> PrintedTimeView | None:
-    source, model, weighted = report.source, report.model, report.weighted
-    if source is None or model is None or weighted is None:
+    source, weighted = report.source, report.weighted
+    if source is None or weighted is None:
         return None
     segments, utterances = known(report.segments), known(report.utterances)
     timeline = TimelineView(source.duration_s, segments, report.curve, report.labels or ())
@@ -245,11 +250,7 @@ def _over_time(report: Report) -> PrintedTimeView | None:
         legend=LegendView(report.nine_scores, timeline.drawn),
         weighted=weighted_words("report.time.weighted", weighted),
         # Sentences say more than segments where there are both; one table keeps to the page.
-        table=(
-            utterance_table(utterances, built_in=model.is_built_in)
-            if utterances
-            else segment_table(segments)
-        ),
+        table=utterance_table(utterances) if utterances else segment_table(segments),
     )
 
 

@@ -229,7 +229,7 @@ def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int
         )
         cards.append(segment_table(segments))
         if report.utterances:
-            cards.append(utterance_table(known(report.utterances), built_in=model.is_built_in))
+            cards.append(utterance_table(known(report.utterances)))
         cards.append(QualityView(quality, source.codec, drawing=None))
     cards.append(
         DownloadsView(

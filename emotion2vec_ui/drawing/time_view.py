@@ -161,7 +161,6 @@ class TableView(View):
         title: key of the heading.
         rows: all of them.
         has_bands: whether they have one.
-        built_in: whether the built-in model gave them.
     """
 
     template: ClassVar[str] = "table.html"
@@ -169,7 +168,6 @@ class TableView(View):
     title: str
     rows: tuple[Row, ...]
     has_bands: bool
-    built_in: bool = False
 
     @property
     def shown(self) -> tuple[Row, ...]:
@@ -188,14 +186,9 @@ def segment_table(segments: Sequence[Segment]) -> TableView:
     return TableView("ui.segments", tuple(rows), has_bands=False)
 
 
-def utterance_table(utterances: Sequence[Utterance], *, built_in: bool) -> TableView:
-    """The stretches of speech recognised by themselves.
-
-    Args:
-        utterances: in order.
-        built_in: whether the built-in model recognised them.
-    """
+def utterance_table(utterances: Sequence[Utterance]) -> TableView:
+    """The stretches of speech recognised by themselves."""
     rows = (
         Row(one.start_s, one.end_s, one.emotion, one.confidence, one.band) for one in utterances
     )
-    return TableView("ui.utterances", tuple(rows), has_bands=True, built_in=built_in)
+    return TableView("ui.utterances", tuple(rows), has_bands=True)

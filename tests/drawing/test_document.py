@@ -198,8 +198,7 @@ def test_a_comparison_on_paper(tmp_path):
     # Sad: 0.6 against 0.0125.
     assert "+58.8" in outline.text and "−85.0" in outline.text
     # The first is of the built-in model, the second is not.
-    bands = [one["class"] for _, one in outline.tags if "band-" in (one.get("class") or "")]
-    assert bands == ["pill band-high limited", "pill band-low"]
+    assert re.findall('<td( class="limited")?><span class="pill', html) == [' class="limited"', ""]
 
 
 # --- on paper -------------------------------------------------------------------------------------
@@ -261,6 +260,22 @@ def test_a_dark_screen_has_a_dark_page_and_paper_a_white_one(browser, tmp_path):
     assert shades["light", "screen"][1:] == [white, "rgb(23, 27, 38)"]
     assert shades["dark", "screen"] == ["rgb(14, 17, 23)", "rgb(23, 27, 35)", "rgb(233, 236, 243)"]
     assert shades["dark", "print"] == ["rgba(0, 0, 0, 0)", white, "rgb(23, 27, 38)"]
+
+
+@pytest.mark.browser
+def test_only_a_large_model_makes_a_report_green(browser, tmp_path):
+    shades = {}
+    for model in ("compact", "large"):
+        made = past.report(model=model)
+        path = tmp_path / "page.html"
+        path.write_text(report_page(made, lang="en", folder_name=FOLDER), "utf-8")
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        shades[model] = page.eval_on_selector(
+            ".leader .pill", "one => getComputedStyle(one).backgroundColor"
+        )
+        page.close()
+    assert shades == {"compact": "rgb(241, 243, 247)", "large": "rgb(220, 243, 229)"}
 
 
 @pytest.mark.browser

@@ -55,8 +55,8 @@ def test_a_line_shows_the_result(history):
 
 def test_only_what_the_built_in_model_says_is_marked_as_limited(history, tmp_path: Path):
     past.save(tmp_path, name="large.wav", model="large", timestamp="2026-01-09 10:00:00")
-    first, second, *_ = re.findall('class="(pill band-high[^"]*)"', drawn(history))
-    assert (first, second) == ("pill band-high", "pill band-high limited")
+    first, second, *_ = re.findall('<td class="(c-band[^"]*)"', drawn(history))
+    assert (first, second) == ("c-band", "c-band limited")
 
 
 def test_an_old_result_shows_dashes_for_what_it_does_not_tell(tmp_path: Path):

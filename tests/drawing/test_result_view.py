@@ -40,15 +40,6 @@ def with_sentences():
     return replace(made, utterances=spoken)
 
 
-def test_bands_of_sentences_are_limited_where_the_built_in_model_gave_them():
-    made = with_sentences()
-    large = replace(made, model=replace(made.model, id="large", origin="cache"))
-    for report, count in ((made, 2), (large, 0)):
-        table = draw(result_view(report, FOLDER, FILES), "en").split("<tbody>")[-1]
-        assert table.count("pill band-") == 2
-        assert table.count(" limited") == count
-
-
 def test_the_legend_names_just_what_is_drawn():
     frames = past.frames(4.0)[:100]
     # Other passes by with 6 %; what stays at 2 % is neither drawn nor named.
@@ -118,7 +109,7 @@ def test_exports_are_links():
     over_time = [f"result/{FOLDER}.{kind}" for kind in ("csv", "srt", "vtt", "TextGrid", "txt")]
     assert links(drawn(frames=past.frames())) == base + over_time
     outline = Outline(draw(result_view(with_sentences(), FOLDER, FILES)))
-    sentences = [f"result/{FOLDER}.{kind}?part=sentences" for kind in ("csv", "srt")]
+    sentences = [f"result/{FOLDER}.{kind}?part=sentences" for kind in ("csv", "srt", "vtt")]
     assert links(outline) == base + over_time + sentences
     for tag, attributes in outline.tags:
         if tag == "a":
