@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ from emotion2vec_ui.pipeline.recogniser import Recogniser
 from emotion2vec_ui.records import store as results
 from emotion2vec_ui.server import app as api
 from emotion2vec_ui.settings import Settings
-from tests.conftest import Server, free_port
+from tests.conftest import Server, free_port, servers
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,13 @@ BUSY_S = 12
 
 LAST_WORDS_S = 6.0
 """Beyond the bound: connections, decoders and the interpreter end as well."""
+
+
+@pytest.fixture
+def start_server(tmp_path_factory) -> Iterator[Callable[..., Server]]:
+    """Here nearly every test breaks a server of its own, which ends with the test."""
+    with servers(tmp_path_factory) as start:
+        yield start
 
 
 @pytest.fixture(scope="module")
