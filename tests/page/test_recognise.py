@@ -26,7 +26,7 @@ def test_utterance_shows_what_the_report_says(visit, server) -> None:
     assert "结果会显示在这里" in here.text("#result")
     here.recognise(EXAMPLE, embedding=True)
     report = saved(server)
-    assert f"置信度: {report['confidence']:.1%}" in here.text(".leader")
+    assert f"得分 {report['confidence']:.1%}" in here.text(".leader")
     assert f"({report['emotion'].title()})" in here.text(".leader h2")
     figures = here.page.locator(".scores .figure").all_inner_texts()
     ranked = sorted(report["scores"].values(), reverse=True)
