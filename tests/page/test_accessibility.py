@@ -75,7 +75,7 @@ def test_the_page_from_idle_to_a_robustness_test(open_page):
     page.wait_for_function("document.querySelector('#badge').innerText.includes('compact')")
     assert faults(page) == []
     page.click("#start")
-    page.wait_for_selector(".failure")
+    page.wait_for_selector("#result .empty[role=status]")
     assert faults(page) == []
     page.set_input_files("#audio input[type=file]", EXAMPLE)
     page.check("#embedding input")

@@ -92,7 +92,7 @@
     if (isRecording || (!value && pendingSince)) value = await waitForAudio();
     say("uploading", false);
     // What is drawn next releases it; this is for when nothing comes.
-    setTimeout(release, RELEASE_MS);
+    setTimeout(release, value ? RELEASE_MS : 0);
     rest[rest.length - 1] = page.lang();
     page.begins(box, value?.path ?? null);
     return [value, ...rest];

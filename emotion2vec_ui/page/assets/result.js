@@ -49,9 +49,10 @@
 
   /* --- drawn: seen, heard, focused ----------------------------------------------------------------- */
 
+  // In every language, as everything drawn: the switch changes it too.
   const announce = (words) => {
     const place = document.querySelector("[data-announcer]");
-    if (place) place.textContent = words;
+    if (place) place.innerHTML = words?.innerHTML ?? "";
   };
 
   const scrollTo = (section, block) => {
@@ -65,7 +66,7 @@
     page.release();
     if (box.isRunning) return;
     box.isRunning = true;
-    announce(section.querySelector("h2").innerText);
+    announce(section.querySelector("h2"));
     const seen = section.getBoundingClientRect();
     if (box.isAwaited && seen.bottom > innerHeight) scrollTo(section, "center");
   };
@@ -86,7 +87,7 @@
       const isHigh = box.id === "result" && seen.top >= 0 && seen.top < innerHeight / 2;
       if (!left && !isHigh) scrollTo(section, "start");
       focus(section);
-      announce(section.querySelector("[data-announce]")?.innerText ?? "");
+      announce(section.querySelector("[data-announce]"));
     }
     const { shown = null } = section.dataset;
     if (box.isAwaited && shown) recordings.set(shown, box.beginsWith);
@@ -102,7 +103,8 @@
     for (const box of boxes) {
       const section = inPage(box)?.querySelector("section");
       // Gradio changes what is drawn in place: the element itself may stay the same.
-      const content = section ? `${section.className} ${section.dataset.shown ?? ""}` : "";
+      const content = section
+        ? [section.className, section.role, section.dataset.shown].join(" ") : "";
       if (content === box.content) continue;
       box.content = content;
       if (section?.matches(".running")) showRunning(box, section);
@@ -110,7 +112,7 @@
     }
   };
   new MutationObserver(look).observe(document.documentElement, {
-    childList: true, subtree: true, attributeFilter: ["class", "data-shown"],
+    childList: true, subtree: true, attributeFilter: ["class", "role", "data-shown"],
   });
 
   Object.assign(page, { markStale, begins, resultBeside, wanted });
