@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from tests.conftest import Server
 from tests.past import EXAMPLE
 
 WAIT_MS = 30_000
@@ -84,10 +85,16 @@ class Visit:
 @pytest.fixture
 def visit(browser, server) -> Iterator[Callable[..., Visit]]:
     """Opens the page; at the end no visit may have met an error or left the machine."""
-    opened: list[tuple[Visit, Any]] = []
+    opened: list[tuple[Visit, Any, str]] = []
 
     def open_page(
-        *, locale: str = "en-US", width: int = 1280, script: str = "", path: str = "", **options
+        *,
+        at: Server = server,
+        locale: str = "en-US",
+        width: int = 1280,
+        script: str = "",
+        path: str = "",
+        **options,
     ) -> Visit:
         context = browser.new_context(
             locale=locale,
@@ -103,16 +110,16 @@ def visit(browser, server) -> Iterator[Callable[..., Visit]]:
         page.on("console", lambda m: one.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: one.errors.append(str(error)))
         page.on("request", lambda request: one.foreign.append(request.url))
-        opened.append((one, context))
-        page.goto(server.url + path)
+        opened.append((one, context, at.url))
+        page.goto(at.url + path)
         page.wait_for_selector("#start")
         return one
 
     yield open_page
-    for one, context in opened:
+    for one, context, url in opened:
         context.close()
-        local = (server.url, "data:", "blob:")
-        assert [url for url in one.foreign if not url.startswith(local)] == []
+        local = (url, "data:", "blob:")
+        assert [asked for asked in one.foreign if not asked.startswith(local)] == []
         assert one.errors == []
 
 

@@ -126,7 +126,7 @@ def test_without_gradios_queue(visit, start_server) -> None:
     server.wait_ready()
     here = visit(at=server)
     here.page.click("#start")
-    here.page.wait_for_selector("#result .failure")
+    here.page.wait_for_selector("#result [role=status]")
     here.recognise(EXAMPLE)
     assert f"{saved(server)['confidence']:.1%}" in here.text(".leader")
     here.page.click("#robustness")

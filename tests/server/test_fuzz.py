@@ -95,7 +95,8 @@ def test_the_decoder_survives_every_damaged_file(damaged, tmp_path, monkeypatch)
         finally:
             path.unlink()
         took_s = time.monotonic() - began
-        if took_s > HANG_S:
+        # On a machine of its own; beside other work each decoder gets its share of a core.
+        if took_s > HANG_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)):
             return f"{item.name}: {outcome} only after {took_s:.1f} s"
         return None
 
