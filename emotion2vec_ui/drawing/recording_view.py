@@ -14,7 +14,7 @@ from emotion2vec_ui.drawing.svg import Tick, Wave
 _MARKS = {"ok": "✓", "warn": "!", "fail": "✕", "unknown": "?"}
 _KINDS = {"good": "ok", "fair": "warn", "poor": "fail"}
 # A figure within two bounds is shown with the upper one, which is the check's threshold.
-_SIGNS = {"at_least": "≥", "at_most": "≤", "between": "≤"}
+_SIGNS = {"at_least": "≥", "at_most": "≤"}
 
 
 @dataclass(frozen=True)
