@@ -50,7 +50,7 @@ Command = Callable[[Settings, argparse.Namespace], int]
 
 BAR_CELLS = 24
 
-LAST_ANSWERS_S = 2
+SENDING_S = 2
 """How long answers may take to be sent when all work is done."""
 
 LISTEN_BACKLOG = 2048
@@ -147,7 +147,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
     import uvicorn
 
-    from emotion2vec_ui.server.app import STOP_WITHIN_S, create_app
+    from emotion2vec_ui.server.app import create_app
 
     class Server(uvicorn.Server):
         """Finishes recognitions first, and only then closes connections.
@@ -158,9 +158,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Called once the signal has come; a second Ctrl-C ends the wait."""
-            stop = threading.Thread(
-                target=app.app.state.service.recogniser.stop, args=(STOP_WITHIN_S,), daemon=True
-            )
+            stop = threading.Thread(target=app.app.state.service.stop, daemon=True)
             stop.start()
             while stop.is_alive() and not self.force_exit:
                 await asyncio.sleep(0.05)
@@ -170,7 +168,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
         async def _close_streams(self) -> None:
             """Ends what still streams as if its client had gone: quietly, unlike uvicorn's end."""
-            await asyncio.sleep(LAST_ANSWERS_S)
+            await asyncio.sleep(SENDING_S)
             for connection in list(self.server_state.connections):
                 connection.transport.close()
 
@@ -182,7 +180,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
         app,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=2 * LAST_ANSWERS_S,
+        timeout_graceful_shutdown=2 * SENDING_S,
         # Proxy headers are used only when they come from a reverse proxy on this machine.
         forwarded_allow_ips="127.0.0.1,::1",
     )

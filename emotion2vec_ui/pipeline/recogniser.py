@@ -281,10 +281,15 @@ class Recogniser:
         """Refuses what comes, finishes what runs within `timeout_s`."""
         self._stopping = True
         deadline = time.monotonic() + timeout_s
-        while self._inside and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+        self.wait_until_empty(timeout_s)
         self.batcher.stop(max(0.0, deadline - time.monotonic()))
         self.holder.stop()
+
+    def wait_until_empty(self, timeout_s: float) -> None:
+        """Returns when no request is inside, or after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while self._inside and time.monotonic() < deadline:
+            time.sleep(POLL_S)
 
     @contextlib.contextmanager
     def _request(self, front: Front, kind: Kind) -> Iterator[_Request]:

@@ -55,6 +55,9 @@ log = logging.getLogger(__name__)
 STOP_WITHIN_S = 20.0
 """How long what runs may take to finish after SIGTERM."""
 
+LAST_ANSWERS_S = 4.0
+"""After that: how long finished and refused recognitions may take to be written and answered."""
+
 CLEANING_S = 3600.0
 """Between two looks for old results."""
 
@@ -95,9 +98,14 @@ class Service:
             yield
         finally:
             cleaning.cancel()
-            await anyio.to_thread.run_sync(self.recogniser.stop, STOP_WITHIN_S)
-            await anyio.to_thread.run_sync(self.decoder.stop)
+            await anyio.to_thread.run_sync(self.stop)
             self.history.close()
+
+    def stop(self) -> None:
+        """Finishes recognitions within a bound, refuses the rest; a second call does nothing."""
+        self.recogniser.stop(STOP_WITHIN_S)
+        self.decoder.stop()
+        self.recogniser.wait_until_empty(LAST_ANSWERS_S)
 
     async def _clean(self) -> None:
         while True:
