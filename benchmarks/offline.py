@@ -37,7 +37,7 @@ def predict(
         OutOfMemory: not even one window fits.
     """
     if batch_s is None:
-        batch_s = engine.default_batch_s(loaded.device)
+        batch_s = engine.default_batch_s(loaded.network.device)
     collectors = [engine.Collector(len(c), frames=frames, features=features) for c in clips]
     pieces = [
         (i, window) for i, clip in enumerate(clips) for window in engine.plan(len(clip), window_s)
@@ -45,7 +45,9 @@ def predict(
     pieces.sort(key=lambda piece: piece[1].n_samples)
     for batch in _batches(pieces, batch_s):
         waves = [clips[i][window.start : window.stop] for i, window in batch]
-        for (i, window), (feats, logits) in zip(batch, engine.run(loaded, waves), strict=True):
+        for (i, window), (feats, logits) in zip(
+            batch, engine.run(loaded.network, waves), strict=True
+        ):
             collectors[i].add(window, feats, logits)
     return [collector.prediction() for collector in collectors]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models.engine import Prediction
 from emotion2vec_ui.models.files import BUILT_IN
 from emotion2vec_ui.models.loader import Loaded
+from emotion2vec_ui.models.network import Runtime
 from emotion2vec_ui.pipeline import robustness as pipeline_robustness
 from emotion2vec_ui.pipeline.describe import describe, model_facts
 from emotion2vec_ui.records import store
@@ -79,16 +81,27 @@ def report(
     return in_words(replace(made, timestamp=timestamp), lang)
 
 
+class NotRun:
+    """The facts of a network in a report, without the network."""
+
+    runtime: Runtime = "pytorch"
+    device = "cpu"
+    precision = "fp32"
+
+    def run(self, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        raise NotImplementedError
+
+    def move(self, device: str) -> None:
+        raise NotImplementedError
+
+
 def _loaded(model: str) -> Loaded:
     return Loaded(
-        backbone=None,  # type: ignore[arg-type]
+        network=NotRun(),
         id=model,
         origin=BUILT_IN if model == "compact" else "cache",
         weights_sha256="0" * 64,
         revision=None,
-        device="cpu",
-        dtype=None,  # type: ignore[arg-type]
-        precision="fp32",
         load_s=0.0,
         parameters=0,
         dim=512,

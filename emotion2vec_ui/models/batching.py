@@ -26,6 +26,7 @@ from emotion2vec_ui.models import engine
 
 if TYPE_CHECKING:
     from emotion2vec_ui.models.loader import Loaded
+    from emotion2vec_ui.models.network import Network
 
 IDLE_OFFLOAD_S = 30.0
 """With --low-vram, the weights leave the GPU after this long without work."""
@@ -147,7 +148,7 @@ class Batcher:
         self._observe = observe
         self._queues = {priority: _Queue() for priority in Priority}
         self._unanswered: set[Job] = set()
-        self._on_gpu: Loaded | None = None  # with --low-vram: the model whose weights are there
+        self._on_gpu: Network | None = None  # with --low-vram: the model whose weights are there
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
@@ -225,7 +226,7 @@ class Batcher:
                 while not any(self._queues.values()) and not self._stopping:
                     if not self._wake.wait(IDLE_OFFLOAD_S) and self._on_gpu is not None:
                         with contextlib.suppress(RuntimeError):  # the next batch meets it again
-                            _move(self._on_gpu, "cpu")
+                            self._on_gpu.move("cpu")
                         self._on_gpu = None
                 if not any(self._queues.values()):
                     return
@@ -247,7 +248,7 @@ class Batcher:
         if first is None:
             return []
         loaded = first[0].loaded
-        budget_s = 0.0 if self._low_vram else engine.default_batch_s(loaded.device)
+        budget_s = 0.0 if self._low_vram else engine.default_batch_s(loaded.network.device)
         batch = [first]
         longest = first[1].n_samples
         # The next window could be longer, and then the batch a little over its budget: the
@@ -264,13 +265,13 @@ class Batcher:
     def _run(self, batch: list[tuple[Job, engine.Window]]) -> None:
         """Runs one batch and gives each job its answers."""
         started = time.perf_counter()
-        loaded = batch[0][0].loaded
         waves = [job.samples[window.start : window.stop] for job, window in batch]
         try:
-            if self._low_vram and loaded.device != "cpu" and self._on_gpu is None:
-                _move(loaded, loaded.device)
-                self._on_gpu = loaded
-            answers = engine.run(loaded, waves)
+            network = batch[0][0].loaded.network
+            if self._low_vram and network.device != "cpu" and self._on_gpu is None:
+                network.move(network.device)
+                self._on_gpu = network
+            answers = engine.run(network, waves)
         except Exception as error:  # these callers get it; the thread goes on
             for job, _ in batch:
                 job.fail(error)
@@ -286,12 +287,3 @@ class Batcher:
                 job.add(window, features, logits)
             except Exception as error:  # a caller's progress callback, a full temporary disk
                 job.fail(error)
-
-
-def _move(loaded: Loaded, device: str) -> None:
-    """Moves the weights to `device`; GPU memory that becomes free goes back to the driver."""
-    import torch
-
-    loaded.backbone.to(device)
-    if loaded.device.startswith("cuda"):
-        torch.cuda.empty_cache()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emotion2vec_ui.errors import DeviceLost, OutOfMemory
+from emotion2vec_ui.errors import OutOfMemory
 from emotion2vec_ui.frames import (
     FRAMES_PER_S,
     HOP_SAMPLES,
@@ -30,9 +30,7 @@ from emotion2vec_ui.frames import (
 from emotion2vec_ui.reading.scoring import softmax
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from emotion2vec_ui.models.loader import Loaded
+    from emotion2vec_ui.models.network import Network
 
 WINDOW_S = 30.0
 """Longest window: the article advises 1-30 s, and attention grows with its square."""
@@ -49,9 +47,6 @@ CUDA_BATCH_S = 120.0
 CPU_BATCH_S = 0.0
 """One window at a time on a CPU: one clip keeps all cores busy, and batches of eight measured no
 faster on two cores, only larger."""
-
-LOST_RETRY_AFTER_S = 15
-"""Retry-After when the GPU failed: the longest time that loading plus_large takes."""
 
 SPILL_BYTES = 64_000_000
 """Frame features above this size are kept in a temporary file instead of memory."""
@@ -182,76 +177,18 @@ def default_batch_s(device: str) -> float:
     return CPU_BATCH_S if device == "cpu" else CUDA_BATCH_S
 
 
-def run(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def run(network: Network, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Runs one batch; where memory runs out its halves, down to single windows.
 
-    Args:
-        loaded: the model.
-        waves: float32 (samples,), 16 kHz mono, not yet normalised.
-
-    Returns:
-        For each: features (frames, dim) and logits (frames, 9), float32.
-
-    Raises:
-        OutOfMemory: a single window does not fit.
-        DeviceLost: the GPU failed and takes no more work from this process.
+    Args, Returns and Raises: see `Network.run`; `OutOfMemory` when a single window does not fit.
     """
-    import torch
-
     try:
-        return _forward(loaded, waves)
-    except RuntimeError as error:
-        if _is_device_lost(error):
-            raise DeviceLost(device=loaded.device, retry_after_s=LOST_RETRY_AFTER_S) from error
-        if not _is_out_of_memory(error):
+        return network.run(waves)
+    except OutOfMemory:
+        if len(waves) == 1:
             raise
-    # Outside the except block: its traceback would keep the tensors that did not fit.
-    if loaded.device != "cpu":
-        torch.cuda.empty_cache()
-    if len(waves) == 1:
-        raise OutOfMemory(device=loaded.device, window_s=len(waves[0]) / SAMPLE_RATE_HZ)
     half = len(waves) // 2
-    return run(loaded, waves[:half]) + run(loaded, waves[half:])
-
-
-def _is_device_lost(error: RuntimeError) -> bool:
-    # "CUDA error: unspecified launch failure", "... the launch timed out ...": every later call
-    # fails as well. Out of memory says "CUDA out of memory".
-    return str(error).startswith("CUDA error") and "out of memory" not in str(error)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    # The CPU allocator has no exception class of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
-def _forward(loaded: Loaded, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    import torch
-    import torch.nn.functional as F
-
-    backbone = loaded.backbone
-    head = backbone.proj
-    with torch.inference_mode():
-        clips: list[Tensor] = []
-        for wave in waves:
-            assert wave.ndim == 1 and len(wave) >= RECEPTIVE_FIELD_SAMPLES, wave.shape
-            clip = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
-            clip = clip.to(head.weight.device)
-            # Each clip by itself and before padding, as upstream does; in fp32 at any precision.
-            clips.append(F.layer_norm(clip, clip.shape).to(head.weight.dtype))
-        ragged = len({len(clip) for clip in clips}) > 1
-        lengths = torch.tensor([len(clip) for clip in clips]) if ragged else None
-        batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
-        features = backbone(batch, lengths)
-        # The head is tiny: in fp32 it costs nothing and keeps frame and utterance logits equal.
-        features = features.float()
-        bias = None if head.bias is None else head.bias.float()
-        logits = F.linear(features, head.weight.float(), bias)
-        features, logits = features.cpu(), logits.cpu()
-    n_frames = [frame_count(len(clip)) for clip in clips]
-    return [(features[i, :n].numpy(), logits[i, :n].numpy()) for i, n in enumerate(n_frames)]
+    return run(network, waves[:half]) + run(network, waves[half:])
 
 
 def _buffer(shape: tuple[int, int]) -> np.ndarray:

@@ -122,7 +122,7 @@ class ModelHolder:
                 return
             self._current = None
             self._set_state("idle")
-        logger.error("%s failed; loading %s again.", loaded.device, loaded.id)
+        logger.error("%s failed; loading %s again.", loaded.network.device, loaded.id)
         self.start()
 
     def stop(self) -> None:

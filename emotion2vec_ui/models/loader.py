@@ -10,10 +10,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from emotion2vec_ui.errors import DeviceUnavailable, ModelFilesError, ModelLoadError
 from emotion2vec_ui.hashing import sha256_of
@@ -36,27 +36,11 @@ from emotion2vec_ui.texts import Phrase
 if TYPE_CHECKING:
     import torch
 
+    from emotion2vec_ui.models.backbone import Emotion2vecBackbone
+    from emotion2vec_ui.models.compact import Compact
+    from emotion2vec_ui.models.network import Network
+
 logger = logging.getLogger(__name__)
-
-
-class Backbone(Protocol):
-    """What the engine needs of a model: frame features and the linear head on them."""
-
-    @property
-    def proj(self) -> torch.nn.Linear:
-        """The head: features (..., dim) -> logits (..., 9)."""
-
-    def __call__(self, waves: torch.Tensor, n_samples: torch.Tensor | None = None) -> torch.Tensor:
-        """Frame features (batch, frames, dim), 50 frames/s, of waves (batch, samples) at 16 kHz.
-
-        `n_samples`, int64 (batch,), are the lengths before padding; None when none is padded.
-        """
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """As of `torch.nn.Module`."""
-
-    def to(self, device: str) -> Any:
-        """As of `torch.nn.Module`."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +48,11 @@ class Loaded:
     """A model ready to answer. Its head's outputs are in the order of `labels.EMOTIONS`.
 
     Attributes:
-        backbone: the module and its head.
+        network: its forward pass; knows runtime, device and precision.
         id: for example "iic/emotion2vec_plus_large", "compact", or the directory's name.
         origin: "cache", "models/", "directory", "built in" or "downloaded".
         weights_sha256: of the checkpoint file, hex.
         revision: of the hub, or None.
-        device: "cpu", "cuda:0", ...
-        dtype: of weights and activations.
-        precision: the same in short: "fp32", "bf16" or "fp16".
         load_s: seconds that loading took, imports included.
         parameters: number of them.
         dim: width of a feature vector.
@@ -79,14 +60,11 @@ class Loaded:
             it was not measured.
     """
 
-    backbone: Backbone
+    network: Network
     id: str
     origin: str
     weights_sha256: str
     revision: str | None
-    device: str
-    dtype: torch.dtype
-    precision: str
     load_s: float
     parameters: int
     dim: int
@@ -211,6 +189,8 @@ def load(
     except (ImportError, OSError) as error:
         problem = Phrase("model.import_failed", detail=str(error))
         raise ModelLoadError(model=location.id, problem=problem) from error
+    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
+
     device = choose_device(settings.device)
     precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
     if settings.disable_tensorrt:
@@ -221,7 +201,7 @@ def load(
     for note in notes:
         logger.warning(note)
     dtype = _dtype(precision, device)
-    backbone: Backbone
+    backbone: Emotion2vecBackbone | Compact
     if files is None:
         on_state("loading")
         backbone, sha256 = _load_compact(location.path, device, dtype)
@@ -232,32 +212,30 @@ def load(
         backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
         embedding_norm = _embedding_norm(location.path / REFERENCE_NAME)
     loaded = Loaded(
-        backbone=backbone,
+        network=PyTorchNetwork(backbone, device, precision),
         id=location.id,
         origin=location.origin,
         weights_sha256=sha256,
         revision=location.revision,
-        device=device,
-        dtype=dtype,
-        precision=precision,
         load_s=time.perf_counter() - start,
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         dim=backbone.proj.in_features,
         embedding_norm=embedding_norm,
     )
     logger.info(
-        "%s (%s) answers on %s in %s: %.1f M parameters, loaded in %.1f s.",
+        "%s (%s) answers on %s in %s by %s: %.1f M parameters, loaded in %.1f s.",
         loaded.id,
         loaded.origin,
-        loaded.device,
-        loaded.precision,
+        device,
+        precision,
+        loaded.network.runtime,
         loaded.parameters / 1e6,
         loaded.load_s,
     )
     return loaded
 
 
-def _load_compact(path: Path, device: str, dtype: torch.dtype) -> tuple[Backbone, str]:
+def _load_compact(path: Path, device: str, dtype: torch.dtype) -> tuple[Compact, str]:
     """The built-in model and the sha256 of its weights."""
     from emotion2vec_ui.models import compact
 
@@ -276,7 +254,7 @@ def _load_emotion2vec(
     settings: Settings,
     device: str,
     dtype: torch.dtype,
-) -> tuple[Backbone, str]:
+) -> tuple[Emotion2vecBackbone, str]:
     """The module with its weights, and the sha256 of the checkpoint."""
     import torch
 

@@ -113,8 +113,9 @@ def model_facts(loaded: Loaded) -> Model:
         origin=loaded.origin,
         revision=loaded.revision,
         weights_sha256=loaded.weights_sha256,
-        device=loaded.device,
-        precision=loaded.precision,
+        device=loaded.network.device,
+        precision=loaded.network.precision,
+        runtime=loaded.network.runtime,
     )
 
 

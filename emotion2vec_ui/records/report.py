@@ -56,7 +56,9 @@ class Model:
     device: str
     """Such as "cpu" or "cuda:0"."""
     precision: str
-    """fp32, bf16 or fp16."""
+    """fp32, bf16, fp16 or int8."""
+    runtime: str | None = None
+    """What ran it: "pytorch" or "openvino"; null in results of earlier versions."""
 
     @property
     def is_built_in(self) -> bool:

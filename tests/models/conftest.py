@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import random_model
 from emotion2vec_ui.models import files, loader
+from emotion2vec_ui.reading.scoring import softmax
 from emotion2vec_ui.settings import Settings
 
 
@@ -48,11 +49,8 @@ def load(directory: Path | str, **settings: Any) -> loader.Loaded:
 
 
 def scores(loaded: loader.Loaded, wave: np.ndarray) -> np.ndarray:
-    with torch.inference_mode():
-        clip = torch.from_numpy(wave)
-        clip = torch.nn.functional.layer_norm(clip, clip.shape).unsqueeze(0).to(loaded.dtype)
-        logits = loaded.backbone.proj(loaded.backbone(clip).mean(1)).float()
-        return torch.softmax(logits, -1)[0].numpy()
+    ((_, logits),) = loaded.network.run([wave])
+    return softmax(logits.mean(0))
 
 
 def wave(seconds: float = 1.0) -> np.ndarray:

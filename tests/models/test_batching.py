@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 
@@ -15,6 +14,7 @@ from benchmarks.synthetic_audio import speechlike
 from emotion2vec_ui.errors import ShuttingDown
 from emotion2vec_ui.models import engine
 from emotion2vec_ui.models.batching import Batcher, Priority
+from tests.networks import with_backbone
 
 
 class Recorder(torch.nn.Module):
@@ -37,8 +37,8 @@ class Recorder(torch.nn.Module):
 
 @pytest.fixture
 def recorded(tiny):
-    recorder = Recorder(tiny.backbone)
-    return dataclasses.replace(tiny, backbone=recorder), recorder
+    recorder = Recorder(tiny.network.backbone)
+    return with_backbone(tiny, recorder), recorder
 
 
 @pytest.fixture
@@ -152,8 +152,8 @@ def test_callers_take_turns_however_many_jobs_each_has(recorded, batcher, priori
 def test_two_models_never_share_a_batch(tiny, recorded, batcher, monkeypatch):
     monkeypatch.setattr(engine, "CPU_BATCH_S", 1000.0)
     loaded, recorder = recorded
-    other_recorder = Recorder(tiny.backbone)
-    other = dataclasses.replace(tiny, backbone=other_recorder)
+    other_recorder = Recorder(tiny.network.backbone)
+    other = with_backbone(tiny, other_recorder)
     recorder.gate.clear()
     jobs = [batcher.submit(loaded if i % 2 else other, speechlike(1, seed=i)) for i in range(10)]
     recorder.gate.set()
@@ -192,12 +192,12 @@ def test_a_failing_callback_ends_only_its_own_recording(tiny, batcher):
 
 def test_an_error_of_the_model_reaches_the_caller_and_the_thread_lives(tiny, batcher):
     class Broken(torch.nn.Module):
-        proj = tiny.backbone.proj
+        proj = tiny.network.backbone.proj
 
         def forward(self, waves, n_samples):
             raise RuntimeError("device lost")
 
-    job = batcher.submit(dataclasses.replace(tiny, backbone=Broken()), speechlike(1))
+    job = batcher.submit(with_backbone(tiny, Broken()), speechlike(1))
     with pytest.raises(RuntimeError, match="device lost"):
         job.future.result(60)
     assert batcher.submit(tiny, speechlike(1)).future.result(60).n_frames == 49
@@ -215,7 +215,7 @@ def test_weights_that_do_not_fit_on_the_gpu_fail_one_caller_and_the_thread_lives
                 raise RuntimeError("CUDA out of memory")
             return self
 
-    loaded = dataclasses.replace(tiny, backbone=Full(tiny.backbone), device="cuda:0")
+    loaded = with_backbone(tiny, Full(tiny.network.backbone), "cuda:0")
     batcher = Batcher(low_vram=True)
     with pytest.raises(RuntimeError, match="out of memory"):
         batcher.submit(loaded, speechlike(1)).future.result(60)

@@ -400,7 +400,7 @@ def test_compact_answers_until_plus_large_is_here(hub: Hub, holder: ModelHolder)
     second = holder.get(0.0)
     assert (second.id, second.origin, second.is_built_in) == (MODEL, "downloaded", False)
     assert (holder.status().notice, holder.status().progress) == (None, None)
-    assert first.backbone.proj.weight.isfinite().all(), "what was handed out stays valid"
+    assert first.network.backbone.proj.weight.isfinite().all(), "what was handed out stays valid"
 
 
 def test_compact_answers_when_the_download_fails(hub: Hub, holder: ModelHolder) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import warnings
 from pathlib import Path
@@ -18,6 +17,7 @@ from benchmarks.synthetic_audio import speechlike
 from emotion2vec_ui.errors import OutOfMemory
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models import engine
+from tests.networks import with_backbone
 
 LENGTHS_S = (0.025, 0.3, 1.0, 1.017, 2.0, 3.3, 7.77)
 
@@ -179,8 +179,8 @@ class Crowded(torch.nn.Module):
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(tiny, clips):
-    crowded = Crowded(tiny.backbone, room=2)
-    loaded = dataclasses.replace(tiny, backbone=crowded)
+    crowded = Crowded(tiny.network.backbone, room=2)
+    loaded = with_backbone(tiny, crowded)
     expected = offline.predict(tiny, clips)
     for got, want in zip(offline.predict(loaded, clips, batch_s=1000), expected, strict=True):
         np.testing.assert_allclose(got.logits, want.logits, atol=1e-5)
@@ -188,7 +188,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tiny, clips):
 
 
 def test_out_of_memory_for_one_window_says_so(tiny, clips):
-    loaded = dataclasses.replace(tiny, backbone=Crowded(tiny.backbone, room=0))
+    loaded = with_backbone(tiny, Crowded(tiny.network.backbone, room=0))
     with pytest.raises(OutOfMemory) as caught:
         offline.predict(loaded, clips)
     assert caught.value.facts["device"] == "cpu"
@@ -199,7 +199,7 @@ def test_other_errors_are_not_taken_for_out_of_memory(tiny):
         def forward(self, waves, n_samples):
             raise RuntimeError("a bug")
 
-    loaded = dataclasses.replace(tiny, backbone=Broken(tiny.backbone, 0))
+    loaded = with_backbone(tiny, Broken(tiny.network.backbone, 0))
     with pytest.raises(RuntimeError, match="a bug"):
         offline.predict(loaded, [speechlike(1)])
 

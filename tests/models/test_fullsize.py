@@ -48,7 +48,7 @@ alone = [offline.predict(loaded, [clip])[0] for clip in clips()]
 together = offline.predict(loaded, clips(), batch_s=1000)
 rows = [np.concatenate([p.scores, p.embedding]) for p in alone + together]
 np.savez(sys.argv[2], *rows)
-print(json.dumps({"parameters": loaded.parameters, "precision": loaded.precision}))
+print(json.dumps({"parameters": loaded.parameters, "precision": loaded.network.precision}))
 """
 
 

@@ -33,18 +33,19 @@ def test_loaded_says_what_it_is(model_dir: Path) -> None:
     loaded = load(model_dir)
     assert (loaded.id, loaded.origin, loaded.revision) == ("tiny", "directory", None)
     assert loaded.weights_sha256 == sha256_of(model_dir / "model.pt")
-    assert (loaded.device, loaded.dtype, loaded.precision) == ("cpu", torch.float32, "fp32")
+    network = loaded.network
+    assert (network.runtime, network.device, network.precision) == ("pytorch", "cpu", "fp32")
     assert (loaded.dim, loaded.parameters, loaded.is_built_in) == (48, 118_557, False)
     assert loaded.embedding_norm == (1.8, 2.2)
-    assert loaded.backbone(torch.zeros(1, 16_000)).shape == (1, 49, 48)
-    assert not loaded.backbone.training
-    assert not any(p.requires_grad or p.is_meta for p in loaded.backbone.parameters())
+    assert loaded.network.backbone(torch.zeros(1, 16_000)).shape == (1, 49, 48)
+    assert not loaded.network.backbone.training
+    assert not any(p.requires_grad or p.is_meta for p in loaded.network.backbone.parameters())
 
 
 def test_the_built_in_model_has_the_same_interface() -> None:
     loaded = load("compact")
     assert (loaded.id, loaded.origin, loaded.is_built_in) == ("compact", "built in", True)
-    assert (loaded.dim, loaded.backbone.proj.out_features) == (512, 9)
+    assert (loaded.dim, loaded.network.backbone.proj.out_features) == (512, 9)
     card = json.loads((files.BUILT_IN_DIRECTORY / "card.json").read_text(encoding="utf-8"))
     norm = card["embedding_norm"]
     assert loaded.embedding_norm == (norm["low"], norm["high"])
@@ -101,7 +102,7 @@ def test_the_heads_rows_are_put_in_the_order_of_emotions(model_dir: Path) -> Non
     for attempt in ("from the checkpoint", "from the slim weights"):
         loaded = load(model_dir)
         for name in ("weight", "bias"):
-            got, want = (getattr(one.backbone.proj, name) for one in (loaded, expected))
+            got, want = (getattr(one.network.backbone.proj, name) for one in (loaded, expected))
             assert torch.equal(got, want), attempt
         assert np.array_equal(scores(loaded, wave()), scores(expected, wave())), attempt
 
@@ -280,5 +281,6 @@ def test_sixteen_bits_stay_close(model_dir: Path, subtests: pytest.Subtests) -> 
     for precision in ["bf16", "fp16"]:
         with subtests.test(precision=precision):
             loaded = load(model_dir, precision=precision)
-            assert {p.dtype for p in loaded.backbone.parameters()} == {loaded.dtype}
+            (dtype,) = {p.dtype for p in loaded.network.backbone.parameters()}
+            assert str(dtype) == {"bf16": "torch.bfloat16", "fp16": "torch.float16"}[precision]
             assert np.abs(scores(loaded, wave()) - expected).max() < 0.05

@@ -36,7 +36,7 @@ def test_slim_weights_are_a_safetensors_file(model_dir: Path) -> None:
     with safe_open(model_dir / SLIM_NAME, framework="pt") as file:
         metadata = file.metadata()
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    state = loaded.backbone.module.state_dict()
+    state = loaded.network.backbone.module.state_dict()
     assert set(stored) == set(state)
     assert all(torch.equal(stored[name], state[name]) for name in stored)
     assert not any("decoder" in name for name in stored)

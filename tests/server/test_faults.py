@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import shutil
@@ -32,6 +31,7 @@ from emotion2vec_ui.records import store as results
 from emotion2vec_ui.server import app as api
 from emotion2vec_ui.settings import Settings
 from tests.conftest import Server, free_port, servers
+from tests.networks import with_backbone
 
 pytestmark = pytest.mark.slow
 
@@ -257,7 +257,7 @@ def recogniser(tiny_dir, tmp_path):
 
 def lose_the_device(holder: ModelHolder) -> None:
     loaded = holder.get(60)
-    lost = dataclasses.replace(loaded, backbone=Lost(loaded.backbone))
+    lost = with_backbone(loaded, Lost(loaded.network.backbone))
     with holder._changed:
         holder._current = lost
 
@@ -302,9 +302,9 @@ def test_out_of_memory_is_no_lost_device(tiny):
         def forward(self, waves, n_samples):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    loaded = dataclasses.replace(tiny, backbone=Full(tiny.backbone))
+    loaded = with_backbone(tiny, Full(tiny.network.backbone))
     with pytest.raises(engine.OutOfMemory):
-        engine.run(loaded, [speechlike(1)])
+        engine.run(loaded.network, [speechlike(1)])
 
 
 # --- callers that leave ---------------------------------------------------------------------------
