@@ -332,6 +332,10 @@ def _as_text(path: Path, report: Report, folder: Path | None, lang: str) -> str:
         f"{path}: {name} {report.confidence:.1%} ({band}) [{report.model.id}]",
         f"  {report.reliability.advice}",
     ]
+    familiarity = report.reliability.familiarity
+    if familiarity is not None:
+        key = "ui.unfamiliar" if "unfamiliar" in report.reliability.caveats else "ui.familiar"
+        lines.append(f"  {texts.text(key, lang, percent=f'{familiarity:.0%}')}")
     for emotion, score in sorted(report.nine_scores.items(), key=lambda item: -item[1]):
         bar = "#" * round(score * BAR_CELLS)
         lines.append(f"  {emotion:<10} {score:6.1%} {bar}")

@@ -21,6 +21,7 @@ from emotion2vec_ui.models.loader import Loaded
 from emotion2vec_ui.models.network import Runtime
 from emotion2vec_ui.pipeline import robustness as pipeline_robustness
 from emotion2vec_ui.pipeline.describe import describe, model_facts
+from emotion2vec_ui.reading.familiarity import Reference
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.report import Report, Timing
 from emotion2vec_ui.records.robustness import RobustnessTest
@@ -51,6 +52,7 @@ def report(
     quality: str = "good",
     frames: np.ndarray | None = None,
     embedding_shape: tuple[int, ...] | None = None,
+    familiarity: float | None = None,
     lang: str = "en",
 ) -> Report:
     """A report with the facts a test wants."""
@@ -73,7 +75,7 @@ def report(
     )
     made = describe(
         clip,
-        _loaded(model),
+        _loaded(model, familiarity),
         prediction,
         Timing(decode_s=0.1, model_load_s=0.0, inference_s=0.2, total_s=0.3),
         with_embedding=embedding_shape is not None,
@@ -95,7 +97,23 @@ class NotRun:
         raise NotImplementedError
 
 
-def _loaded(model: str) -> Loaded:
+def _reference(familiarity: float) -> Reference:
+    """By which an embedding of equal numbers has this familiarity."""
+    one = np.zeros((1, 512), np.float32)
+    one[0, 0] = 1
+    distance = 1 - 512**-0.5
+    return Reference(
+        embeddings=one,
+        neighbours=1,
+        quantiles=np.array([0.0, distance / (1 - familiarity)]),
+        temperature=2.0,
+        slope=0.0,
+        max_temperature=2.0,
+        norm_range=(0.0, 10.0),
+    )
+
+
+def _loaded(model: str, familiarity: float | None = None) -> Loaded:
     return Loaded(
         network=NotRun(),
         id=model,
@@ -106,6 +124,7 @@ def _loaded(model: str) -> Loaded:
         parameters=0,
         dim=512,
         embedding_norm=None,
+        reference=None if familiarity is None else _reference(familiarity),
     )
 
 

@@ -151,6 +151,14 @@ def leave_one_corpus_out(
                 judged.scores(calibrate(known, reference, weights, 0.0)), judged.truth
             ),
             "familiarity_auroc": auroc(known.distances, unknown.distances),
+            "unfamiliar": float(
+                np.mean(
+                    [
+                        familiarity.rank(one, calibrated) < familiarity.UNFAMILIAR_BELOW
+                        for one in unknown.distances
+                    ]
+                )
+            ),
         }
     return figures, max(p[-1] for p in parts.values())
 

@@ -25,6 +25,7 @@ from emotion2vec_ui.models.files import (
     BUILT_IN_CARD_NAME,
     BUILT_IN_DIRECTORY,
     BUILT_IN_WEIGHTS_NAME,
+    CALIBRATION_NAME,
 )
 from emotion2vec_ui.reading import familiarity
 
@@ -299,9 +300,7 @@ def export(
         raise ValueError(f"{temporary} has {size} bytes, more than {MAX_BYTES}")
     temporary.chmod(0o644)  # safetensors writes for the owner only
     os.replace(temporary, path)
-    temporary = out / ("tmp_" + familiarity.FILE_NAME)
-    familiarity.save(reference, temporary)
-    os.replace(temporary, out / familiarity.FILE_NAME)
+    familiarity.save(reference, out / CALIBRATION_NAME)
     temporary = out / (BUILT_IN_CARD_NAME + ".tmp")
     temporary.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, out / BUILT_IN_CARD_NAME)

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.audio.load import Source
+from emotion2vec_ui.drawing.figures import percent
 from emotion2vec_ui.drawing.recording_view import PlayerView, QualityView, WaveView
 from emotion2vec_ui.drawing.render import View, Words
 from emotion2vec_ui.drawing.time_view import (
@@ -20,7 +21,7 @@ from emotion2vec_ui.drawing.time_view import (
     segment_table,
     utterance_table,
 )
-from emotion2vec_ui.reading import scoring
+from emotion2vec_ui.reading import familiarity, scoring
 from emotion2vec_ui.reading.scoring import Band
 from emotion2vec_ui.records import sentences
 from emotion2vec_ui.records.report import (
@@ -73,6 +74,27 @@ class LeaderView(View):
     def zones(self) -> tuple[Zone, ...]:
         """The scale of bands, from the lowest."""
         return _zones()
+
+    @property
+    def trusted(self) -> float:
+        """What the band is of: the calibrated confidence, or where there is none the confidence."""
+        calibrated = self.report.reliability.calibrated_confidence
+        return self.report.confidence if calibrated is None else calibrated
+
+    @property
+    def is_recalibrated(self) -> bool:
+        """Whether that is another figure than the score."""
+        return percent(self.trusted) != percent(self.report.confidence)
+
+    @property
+    def is_unfamiliar(self) -> bool:
+        """Whether the recording is unlike what the model knows."""
+        return "unfamiliar" in self.report.reliability.caveats
+
+    @property
+    def unfamiliar_below(self) -> float:
+        """The familiarity below which it is."""
+        return familiarity.UNFAMILIAR_BELOW
 
     def advice(self, lang: str) -> str:
         """What to do with the result."""

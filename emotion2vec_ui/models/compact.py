@@ -44,6 +44,7 @@ from emotion2vec_ui.models.files import (
     BUILT_IN_CARD_NAME,
     BUILT_IN_DIRECTORY,
     BUILT_IN_WEIGHTS_NAME,
+    CALIBRATION_NAME,
 )
 from emotion2vec_ui.reading import familiarity
 
@@ -345,7 +346,7 @@ def load(
     with torch.device("meta"):  # no memory and no random numbers for weights replaced at once
         model = Compact(Config(**json.loads(metadata["config"])))
     model.load_state_dict(dequantise(stored), assign=True)
-    card, reference = directory / BUILT_IN_CARD_NAME, directory / familiarity.FILE_NAME
+    card, reference = directory / BUILT_IN_CARD_NAME, directory / CALIBRATION_NAME
     if card.is_file():
         model.card = json.loads(card.read_text(encoding="utf-8"))
     if reference.is_file():

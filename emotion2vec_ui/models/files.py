@@ -29,6 +29,9 @@ SLIM_NAME = "model.slim.safetensors"
 REFERENCE_NAME = "reference.json"
 """Optional, beside a model: `{"embedding_norm": [low, high]}`, measured on reference audio."""
 
+CALIBRATION_NAME = "reference.npz"
+"""Optional, beside a model: its norm, temperature and familiarity (`reading/familiarity.py`)."""
+
 BUILT_IN_DIRECTORY = Path(__file__).parent / "built_in"
 BUILT_IN_WEIGHTS_NAME = "model.safetensors"
 BUILT_IN_CARD_NAME = "card.json"

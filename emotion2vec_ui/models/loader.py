@@ -22,6 +22,7 @@ from emotion2vec_ui.models.files import (
     BUILT_IN,
     BUILT_IN_CARD_NAME,
     BUILT_IN_WEIGHTS_NAME,
+    CALIBRATION_NAME,
     CONFIG_NAME,
     REFERENCE_NAME,
     Location,
@@ -30,6 +31,7 @@ from emotion2vec_ui.models.files import (
 )
 from emotion2vec_ui.models.upstream import emotion2vec_class
 from emotion2vec_ui.models.weights import abbreviated, read_weights
+from emotion2vec_ui.reading import familiarity
 from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
@@ -58,6 +60,7 @@ class Loaded:
         dim: width of a feature vector.
         embedding_norm: lowest and highest usual L2 norm of an utterance embedding, or None where
             it was not measured.
+        reference: what familiarity and calibrated confidence are told by; None where there is none.
     """
 
     network: Network
@@ -69,6 +72,7 @@ class Loaded:
     parameters: int
     dim: int
     embedding_norm: tuple[float, float] | None
+    reference: familiarity.Reference | None
 
     @property
     def is_built_in(self) -> bool:
@@ -211,6 +215,9 @@ def load(
         on_state("loading")
         backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
         embedding_norm = _embedding_norm(location.path / REFERENCE_NAME)
+    reference = familiarity.find(
+        location.path / CALIBRATION_NAME, None if location.is_built_in else sha256
+    )
     loaded = Loaded(
         network=PyTorchNetwork(backbone, device, precision),
         id=location.id,
@@ -220,7 +227,8 @@ def load(
         load_s=time.perf_counter() - start,
         parameters=sum(parameter.numel() for parameter in backbone.parameters()),
         dim=backbone.proj.in_features,
-        embedding_norm=embedding_norm,
+        embedding_norm=embedding_norm if reference is None else reference.norm_range,
+        reference=reference,
     )
     logger.info(
         "%s (%s) answers on %s in %s by %s: %.1f M parameters, loaded in %.1f s.",

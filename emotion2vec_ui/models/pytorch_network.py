@@ -1,4 +1,4 @@
-"""A model run by PyTorch, on GPUs and wherever OpenVINO is not to be had."""
+"""A model run by PyTorch."""
 
 from __future__ import annotations
 

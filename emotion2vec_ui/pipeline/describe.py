@@ -10,7 +10,7 @@ import numpy as np
 from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.frames import FRAMES_PER_S
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.reading import scoring, timeline
+from emotion2vec_ui.reading import familiarity, scoring, timeline
 from emotion2vec_ui.records import report as records
 from emotion2vec_ui.records.report import Embedding, Model, Report, ReportWarning, Timing, Utterance
 from emotion2vec_ui.records.store import EMBEDDING_NAME
@@ -43,11 +43,13 @@ def describe(
         utterances: the stretches of speech, each recognised by itself.
     """
     scores = _named_scores(prediction)
-    reading = scoring.read(
-        scores, quality_verdict=clip.quality.verdict, built_in=loaded.is_built_in
-    )
+    reading = _read(loaded, prediction, quality_verdict=clip.quality.verdict)
     advice_code = reading.advice
-    if reading.band in ("low", "unreliable") and len({one.emotion for one in utterances}) > 1:
+    if (
+        reading.band in ("low", "unreliable")
+        and "unfamiliar" not in reading.caveats
+        and len({one.emotion for one in utterances}) > 1
+    ):
         # One label cannot fit several sentences; the sentences have their own.
         advice_code = "read_the_parts"
     report = Report(
@@ -87,10 +89,12 @@ def _over_time(report: Report, prediction: Prediction, utterances: tuple[Utteran
     )
 
 
-def describe_utterance(prediction: Prediction, start_s: float, end_s: float) -> Utterance:
+def describe_utterance(
+    loaded: Loaded, prediction: Prediction, start_s: float, end_s: float
+) -> Utterance:
     """One stretch of speech recognised by itself."""
     scores = _named_scores(prediction)
-    reading = scoring.read(scores, quality_verdict=None, built_in=False)
+    reading = _read(loaded, prediction, quality_verdict=None)
     return Utterance(
         emotion=reading.emotion,
         start_s=round(start_s, 3),
@@ -98,6 +102,27 @@ def describe_utterance(prediction: Prediction, start_s: float, end_s: float) -> 
         confidence=round(reading.confidence, records.DECIMALS),
         band=reading.band,
         scores=_rounded(scores),
+    )
+
+
+def _read(
+    loaded: Loaded, prediction: Prediction, *, quality_verdict: str | None
+) -> scoring.Reading:
+    """The prediction read by the article's rules, and judged by the model's reference if any."""
+    familiar = calibrated = None
+    if loaded.reference is not None:
+        distance = familiarity.distance(prediction.embedding, loaded.reference)
+        familiar = familiarity.rank(distance, loaded.reference)
+        logits = prediction.logits
+        if not loaded.is_built_in:  # its logits are tempered inside
+            logits = familiarity.temper(logits, distance, loaded.reference)
+        calibrated = float(scoring.softmax(logits).max())
+    return scoring.read(
+        _named_scores(prediction),
+        quality_verdict=quality_verdict,
+        built_in=loaded.is_built_in,
+        familiarity=familiar,
+        calibrated_confidence=calibrated,
     )
 
 
@@ -140,9 +165,12 @@ def _embedding(loaded: Loaded, prediction: Prediction) -> Embedding:
 
 def _warnings(clip: Clip, reading: scoring.Reading) -> tuple[ReportWarning, ...]:
     """What limits this result, most of it about the recording."""
-    codes = list(clip.quality.warnings)
+    # First what makes the answer a guess, then what is wrong with the recording.
+    codes = [code for code in reading.caveats if code == "unfamiliar"]
+    codes += clip.quality.warnings
     if clip.truncated:
         codes.append("truncated")
     # A poor or fair quality has its reasons in the list already.
-    codes += [code for code in reading.caveats if not code.startswith("quality_")]
+    told = ("unfamiliar", "quality_fair", "quality_poor")
+    codes += [code for code in reading.caveats if code not in told]
     return tuple(ReportWarning(code) for code in codes)

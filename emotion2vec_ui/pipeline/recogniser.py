@@ -398,7 +398,7 @@ class Recogniser:
         ]
         predictions = self._predict_all(loaded, cut, cancelled=cancelled)
         return tuple(
-            describe_utterance(prediction, start_s, end_s)
+            describe_utterance(loaded, prediction, start_s, end_s)
             for prediction, (start_s, end_s) in zip(predictions, stretches, strict=True)
         )
 

@@ -11,14 +11,23 @@ Pure numpy. The reference is one file beside the model, measured on labelled rec
 
 from __future__ import annotations
 
+import logging
+import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+logger = logging.getLogger(__name__)
+
 FORMAT = "emotion2vec_ui.reference/1"
-FILE_NAME = "reference.npz"
+
+UNFAMILIAR_BELOW = 0.10
+"""Speech of a lower familiarity is called unfamiliar: by definition one in ten of the recordings of
+a known kind, and 85 to 97 % of a corpus that the model never heard (training/README.md)."""
 
 FloatArray = NDArray[np.float64]
 
@@ -37,6 +46,7 @@ class Reference:
             median, in units of the range from the median to the 95th percentile.
         max_temperature: the temperature never exceeds this.
         norm_range: lowest and highest usual L2 norm of an embedding (2.5 to 97.5 %).
+        weights_sha256: hex, of the model's checkpoint; None where the file comes with the model.
     """
 
     embeddings: NDArray[np.float32]
@@ -46,6 +56,7 @@ class Reference:
     slope: float
     max_temperature: float
     norm_range: tuple[float, float]
+    weights_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2 or not 1 <= self.neighbours <= len(self.embeddings):
@@ -91,15 +102,25 @@ def distance(embedding: np.ndarray, reference: Reference) -> float:
 
 def familiarity(embedding: np.ndarray, reference: Reference) -> float:
     """Share of held-out known speech that lies at least as far, 0 (nothing like it) to 1."""
+    return rank(distance(embedding, reference), reference)
+
+
+def rank(distance: float, reference: Reference) -> float:
+    """Familiarity of a recording at this distance."""
     ranks = np.linspace(1, 0, len(reference.quantiles))
-    return float(np.interp(distance(embedding, reference), reference.quantiles, ranks))
+    return float(np.interp(distance, reference.quantiles, ranks))
+
+
+def temperatures(distances: np.ndarray, reference: Reference) -> FloatArray:
+    """Temperature of each recording at distances of any shape: rises from the median on."""
+    excess = np.maximum(0.0, (distances - reference.median) / reference.spread)
+    raised = reference.temperature * (1 + reference.slope * excess)
+    return np.minimum(raised, reference.max_temperature)
 
 
 def temperature(distance: float, reference: Reference) -> float:
-    """Temperature of a recording at this distance: rises from the median on."""
-    excess = max(0.0, (distance - reference.median) / reference.spread)
-    raised = reference.temperature * (1 + reference.slope * excess)
-    return min(raised, reference.max_temperature)
+    """Temperature of one recording at this distance."""
+    return float(temperatures(np.array(distance), reference))
 
 
 def temper(logits: np.ndarray, distance: float, reference: Reference) -> FloatArray:
@@ -117,20 +138,66 @@ def unit_rows(embeddings: np.ndarray) -> NDArray[np.float32]:
 
 
 def save(reference: Reference, path: Path) -> None:
-    """Write the reference; embeddings as int8, each row filling its range."""
+    """Write the reference, whole or not at all; embeddings as int8, each row filling its range.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
     scale = np.abs(reference.embeddings).max(1, keepdims=True) / 127
     rounded = np.rint(reference.embeddings / np.maximum(scale, 1e-12)).astype(np.int8)
-    np.savez_compressed(
-        path,
-        format=np.array(FORMAT),
-        embeddings=rounded,
-        neighbours=np.array(reference.neighbours),
-        quantiles=reference.quantiles,
-        temperature=np.array(reference.temperature),
-        slope=np.array(reference.slope),
-        max_temperature=np.array(reference.max_temperature),
-        norm_range=np.array(reference.norm_range),
-    )
+    # As bytes, which stand at the end of their file: `models.files` reads them without numpy.
+    sha256 = np.array((reference.weights_sha256 or "").encode())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                format=np.array(FORMAT),
+                embeddings=rounded,
+                neighbours=np.array(reference.neighbours),
+                quantiles=reference.quantiles,
+                temperature=np.array(reference.temperature),
+                slope=np.array(reference.slope),
+                max_temperature=np.array(reference.max_temperature),
+                norm_range=np.array(reference.norm_range),
+                weights_sha256=sha256,
+            )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def find(path: Path, weights_sha256: str | None) -> Reference | None:
+    """Read the reference of a model; None where there is none, or none of these weights.
+
+    A file that is there and cannot be used is told in the log.
+
+    Args:
+        path: where it would be.
+        weights_sha256: hex, of the model's checkpoint; None for the built-in model, whose reference
+            comes with it.
+    """
+    try:
+        reference = load(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        logger.warning(
+            "%s cannot be read, so no familiarity is told: %s. Remove it, or replace it.",
+            path,
+            error,
+        )
+        return None
+    if reference.weights_sha256 != weights_sha256:
+        logger.warning(
+            "%s was made for other weights (sha256 %.12s) than the model's (%.12s), so no "
+            "familiarity is told. Remove it.",
+            path,
+            reference.weights_sha256,
+            weights_sha256,
+        )
+        return None
+    return reference
 
 
 def load(path: Path) -> Reference:
@@ -140,14 +207,13 @@ def load(path: Path) -> Reference:
         FileNotFoundError: there is no such file.
         ValueError: the file has another format.
     """
-    with np.load(path, allow_pickle=False) as file:
+    # numpy leaves a file open that it opened itself and found damaged.
+    with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
         found = str(file["format"]) if "format" in file else None
         if found != FORMAT:
-            raise ValueError(
-                f"{path}: format is {found!r}, expected {FORMAT!r}. "
-                "Make the file anew with `emotion2vec_ui calibrate`."
-            )
+            raise ValueError(f"{path}: format is {found!r}, expected {FORMAT!r}.")
         low, high = file["norm_range"].tolist()
+        sha256: bytes = file["weights_sha256"].item() if "weights_sha256" in file else b""
         return Reference(
             # Rows have length 1 again after rounding, so their scales need not be kept.
             embeddings=unit_rows(file["embeddings"].astype(np.float32)),
@@ -157,4 +223,5 @@ def load(path: Path) -> Reference:
             slope=float(file["slope"]),
             max_temperature=float(file["max_temperature"]),
             norm_range=(low, high),
+            weights_sha256=sha256.decode("ascii") or None,
         )

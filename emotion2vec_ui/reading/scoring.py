@@ -5,7 +5,8 @@ Every conclusion is a code; the words for the codes are in `texts`.
 
 Codes, and the figures that go with each:
 
-``Reading.band``: ``high``, ``medium``, ``low``, ``unreliable`` (figure: ``confidence``).
+``Reading.band``: ``high``, ``medium``, ``low``, ``unreliable``
+(figure: ``calibrated_confidence``, or ``confidence`` where there is none).
 
 ``Reading.shape``: ``single``, ``double``, ``flat``, ``graded`` (figures: ``leading``, ``margin``).
 
@@ -17,10 +18,13 @@ Codes, and the figures that go with each:
 ``use`` (usable as it is), ``check_context``, ``check_audio``, ``record_again``,
 ``improve_audio_first`` (confident, but on a poor recording),
 ``confirm_with_large_model`` (would be ``use``, but the built-in model answered),
+``treat_as_guess`` (unlike what the model learnt from), ``treat_as_guess_ask_large_model`` (the same
+of the built-in model),
 ``no_emotion_recognised`` (``unknown`` leads), ``outside_the_list`` (``other`` leads).
 
 ``Reading.caveats``: ``quality_fair``, ``quality_poor`` (the recording limits the claim),
-``compact_model``, ``flat_distribution``, ``near_tie`` (figure: ``margin``).
+``unfamiliar`` (figure: ``familiarity``), ``compact_model``, ``flat_distribution``,
+``near_tie`` (figure: ``margin``).
 
 ``Note.code``: ``model_load_slow``, ``inference_slow`` (figures: ``value``, ``limit``, both s),
 ``downsampled`` (content above ``limit`` Hz was lost),
@@ -40,6 +44,7 @@ from numpy.typing import NDArray
 
 from emotion2vec_ui.frames import FRAMES_PER_S, SAMPLE_RATE_HZ
 from emotion2vec_ui.labels import EMOTIONS, NOT_AN_EMOTION
+from emotion2vec_ui.reading.familiarity import UNFAMILIAR_BELOW
 
 FloatArray = NDArray[np.float64]
 
@@ -93,8 +98,12 @@ class Reading:
     """The leader: the one of `EMOTIONS` with the highest score."""
     confidence: float
     """The leader's score, 0 to 1."""
+    familiarity: float | None
+    """How like what the model learnt from, 0 to 1; None where that was not measured."""
+    calibrated_confidence: float | None
+    """The leader's score as labelled recordings say it should be; None where there were none."""
     band: Band
-    """How far to trust the confidence; from the confidence alone."""
+    """How far to trust the confidence; from the calibrated one, else from the leader's score."""
     shape: Shape
     """How the scores are distributed."""
     leading: tuple[str, ...]
@@ -169,7 +178,14 @@ def softmax(logits: np.ndarray) -> FloatArray:
     return exp / exp.sum(axis=-1, keepdims=True)
 
 
-def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: bool) -> Reading:
+def read(
+    scores: Mapping[str, float],
+    *,
+    quality_verdict: str | None,
+    built_in: bool,
+    familiarity: float | None = None,
+    calibrated_confidence: float | None = None,
+) -> Reading:
     """Reads nine scores by the article's rules.
 
     Args:
@@ -177,6 +193,9 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: 
         quality_verdict: `good`, `fair` or `poor` (`audio.checks.Quality.verdict`);
             None where the audio was not assessed, and the band then stands by itself.
         built_in: Whether the built-in model answered, which limits the claim.
+        familiarity: `reading.familiarity.familiarity` of the recording; None where the model has no
+            reference.
+        calibrated_confidence: The leader's score after tempering; None likewise.
 
     Raises:
         ValueError: Labels are missing or unknown, a score is not finite, or the sum is not 1.
@@ -193,7 +212,8 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: 
     order = np.argsort(-p, kind="stable")
     ranked = [EMOTIONS[i] for i in order]
     confidence, second = float(p[order[0]]), float(p[order[1]])
-    band = _band(confidence)
+    band = _band(confidence if calibrated_confidence is None else calibrated_confidence)
+    unfamiliar = familiarity is not None and familiarity < UNFAMILIAR_BELOW
     shape = _shape(p[order])
     leading = (ranked[0], *(e for e in ranked[1:] if scores[e] >= NAMED_FROM - TOLERANCE))
     beside = tuple(e for e in leading[1:] if e not in NOT_AN_EMOTION)
@@ -204,6 +224,8 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: 
     caveats = []
     if quality_verdict in ("fair", "poor"):
         caveats.append(f"quality_{quality_verdict}")
+    if unfamiliar:
+        caveats.append("unfamiliar")
     if built_in:
         caveats.append("compact_model")
     if shape == "flat":
@@ -214,6 +236,8 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: 
     return Reading(
         emotion=ranked[0],
         confidence=confidence,
+        familiarity=familiarity,
+        calibrated_confidence=calibrated_confidence,
         band=band,
         shape=shape,
         leading=leading,
@@ -222,7 +246,7 @@ def read(scores: Mapping[str, float], *, quality_verdict: str | None, built_in: 
         margin=margin,
         entropy_bits=entropy_bits,
         entropy_normalised=min(1.0, entropy_bits / math.log2(len(EMOTIONS))),
-        advice=_advice(ranked[0], band, quality_verdict, built_in),
+        advice=_advice(ranked[0], band, quality_verdict, built_in, unfamiliar),
         caveats=tuple(caveats),
     )
 
@@ -263,8 +287,13 @@ def _mixture(shape: str, leader: str, beside: tuple[str, ...], scores: Mapping[s
     return "dissatisfaction_under_calm" if strong else "with"
 
 
-def _advice(leader: str, band: str, quality_verdict: str | None, built_in: bool) -> str:
+def _advice(
+    leader: str, band: str, quality_verdict: str | None, built_in: bool, unfamiliar: bool
+) -> str:
     """Returns what to do with the result; the weakest of band, recording and model decides."""
+    # A poor recording is the reason itself; and where no emotion was found, none is guessed.
+    if unfamiliar and quality_verdict != "poor" and leader != "unknown":
+        return "treat_as_guess_ask_large_model" if built_in else "treat_as_guess"
     if band == "unreliable":
         return "record_again"
     if quality_verdict == "poor":

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 INDEX_NAME = ".index.sqlite"
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 """Kept in the file as user_version; any other number there has the index built anew."""
 
 SETTLED_S = 3.0
@@ -65,6 +65,7 @@ _COLUMNS = (
     "model TEXT",
     "has_embedding INTEGER",
     "built_in INTEGER",
+    "familiarity REAL",
     "scores TEXT",
 )
 _NAMES = tuple(column.split()[0] for column in _COLUMNS)
@@ -91,7 +92,7 @@ class Row:
     confidence: float
     """The leader's score, 0 to 1."""
     band: str
-    """Of the confidence: high, medium, low or unreliable."""
+    """Of the calibrated confidence, else of the confidence: high, medium, low or unreliable."""
     quality: str | None
     """Verdict on the recording: good, fair or poor; null where an old result does not tell."""
     granularity: str
@@ -102,6 +103,8 @@ class Row:
     """Whether embedding.npy is there."""
     built_in: bool
     """Whether the compact model that comes with the program answered."""
+    familiarity: float | None
+    """How like what the model learnt from, 0 to 1; null where that was not measured."""
     scores: dict[str, float]
     """The nine scores of the whole recording, summing to 1."""
 
@@ -405,6 +408,7 @@ def row_of(name: str, report: Report) -> Row:
         model=None if report.model is None else storable(report.model.id),
         has_embedding=report.embedding is not None,
         built_in=report.model is not None and report.model.is_built_in,
+        familiarity=report.reliability.familiarity,
         scores={emotion: scores[emotion] for emotion in EMOTIONS},
     )
 

@@ -56,9 +56,9 @@ class Model:
     device: str
     """Such as "cpu" or "cuda:0"."""
     precision: str
-    """fp32, bf16, fp16 or int8."""
+    """fp32, bf16 or fp16."""
     runtime: str | None = None
-    """What ran it: "pytorch" or "openvino"; null in results of earlier versions."""
+    """What ran it: "pytorch"; null in results of earlier versions."""
 
     @property
     def is_built_in(self) -> bool:
@@ -71,11 +71,18 @@ class Reliability:
     """How far the result can be relied on: contract section 4."""
 
     band: Band
-    """Of the confidence alone: above 0.85 high, from 0.70 medium, from 0.50 low."""
+    """Of the calibrated confidence, or where there is none of the confidence: above 0.85 high, from
+    0.70 medium, from 0.50 low."""
     advice_code: str
-    """What to do with the result, from band, recording and model together."""
+    """What to do with the result, from band, familiarity, recording and model together."""
     caveats: tuple[str, ...]
     """Codes of what limits the result."""
+    familiarity: float | None = None
+    """How like what the model learnt from: the share of known speech, not used in learning, that
+    lies at least as far from it, 0 to 1; null where the model has no reference."""
+    calibrated_confidence: float | None = None
+    """The leader's score after tempering by that distance, 0 to 1; of the built-in model, whose
+    scores are tempered already, the confidence; null where the model has no reference."""
     advice: str = ""
     """`advice_code` as a sentence."""
 
@@ -176,7 +183,7 @@ class Utterance:
     confidence: float
     """The leader's score, 0 to 1."""
     band: Band
-    """Of its confidence."""
+    """Of its confidence, calibrated where the model has a reference."""
     scores: dict[str, float]
     """All nine, summing to 1."""
 
@@ -414,7 +421,13 @@ def _of_the_first_webui(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def reliability(reading: scoring.Reading, advice_code: str) -> Reliability:
     """The part of a report that a reading of its scores gives, with the advice to give."""
-    return Reliability(band=reading.band, advice_code=advice_code, caveats=reading.caveats)
+    return Reliability(
+        band=reading.band,
+        advice_code=advice_code,
+        caveats=reading.caveats,
+        familiarity=reading.familiarity,
+        calibrated_confidence=reading.calibrated_confidence,
+    )
 
 
 def distribution(reading: scoring.Reading, scores: Mapping[str, float]) -> Distribution:

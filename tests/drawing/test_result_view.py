@@ -6,12 +6,14 @@ import json
 import re
 from dataclasses import replace
 
+import pytest
+
 from emotion2vec_ui import texts
 from emotion2vec_ui.audio.checks import Check
 from emotion2vec_ui.drawing import result_view as views
 from emotion2vec_ui.drawing.recording_view import CheckView
 from emotion2vec_ui.drawing.render import draw
-from emotion2vec_ui.drawing.result_view import result_view
+from emotion2vec_ui.drawing.result_view import LeaderView, result_view
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.reading.timeline import Segment
 from emotion2vec_ui.records.report import ReportWarning, Utterance, parse
@@ -185,3 +187,28 @@ def test_only_a_result_of_the_built_in_model_is_limited():
     assert '<div class="result limited"' in draw(result_view(past.report(), FOLDER, FILES))
     large = past.report(model="emotion2vec_plus_large")
     assert '<div class="result"' in draw(result_view(large, FOLDER, FILES))
+
+
+def test_the_leader_says_how_familiar_the_recording_is():
+    def leader(**facts):
+        return str(draw(LeaderView(past.report(**facts)), "en"))
+
+    assert "Familiarity" not in leader()
+    known = leader(familiarity=0.76)
+    assert "Familiarity 76%: the model knows speech like this" in known
+    assert "unlike the speech" not in known
+    unknown = leader(familiarity=0.03)
+    assert "Familiarity 3%: unlike the speech that the model knows" in unknown
+    assert "take the answer as a guess" in unknown and "emotion2vec_plus_large" in unknown
+
+
+def test_the_needle_stands_where_the_band_is():
+    """Another model's score of 0.9 at temperature 2."""
+    report = past.report(confidence=0.9, model="iic/emotion2vec_plus_large", familiarity=0.5)
+    view = LeaderView(report)
+    assert view.trusted == pytest.approx(report.reliability.calibrated_confidence)
+    assert view.trusted < 0.7
+    page = str(draw(view, "en"))
+    assert f"score 90.0% · calibrated {view.trusted:.1%}" in " ".join(page.split())
+    assert f"left:{view.trusted:.1%}" in page
+    assert "calibrated" not in str(draw(LeaderView(past.report(familiarity=0.5)), "en"))

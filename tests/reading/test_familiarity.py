@@ -81,7 +81,7 @@ def test_tempering_keeps_the_order_and_lowers_the_lead(reference: Reference) -> 
 
 
 def test_round_trip(reference: Reference, tmp_path: Path) -> None:
-    path = tmp_path / familiarity.FILE_NAME
+    path = tmp_path / "reference.npz"
     familiarity.save(reference, path)
     back = familiarity.load(path)
     assert back.embeddings == pytest.approx(reference.embeddings, abs=0.01)
@@ -101,3 +101,31 @@ def test_other_files_and_other_models_are_refused(reference: Reference, tmp_path
         replace(reference, embeddings=reference.embeddings[:9])
     with pytest.raises(ValueError, match="must not fall"):
         replace(reference, quantiles=np.array([1.0, 0.0]))
+
+
+def test_a_reference_belongs_to_its_weights(
+    reference: Reference, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "reference.npz"
+    assert familiarity.find(path, "a" * 64) is None and not caplog.records
+    familiarity.save(replace(reference, weights_sha256="a" * 64), path)
+    found = familiarity.find(path, "a" * 64)
+    assert found is not None and found.weights_sha256 == "a" * 64
+    for other in ("b" * 64, None):
+        caplog.clear()
+        assert familiarity.find(path, other) is None
+        assert "other weights" in caplog.text
+
+
+def test_a_damaged_reference_is_told_and_not_used(
+    reference: Reference, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "reference.npz"
+    familiarity.save(reference, path)
+    whole = path.read_bytes()
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    for content in (b"", b"no archive", whole[: len(whole) // 2], whole[:-30]):
+        caplog.clear()
+        path.write_bytes(content)
+        assert familiarity.find(path, None) is None
+        assert "cannot be read" in caplog.text

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.reading import scoring
+from emotion2vec_ui.reading.familiarity import UNFAMILIAR_BELOW
 
 
 def scores(**given_scores: float) -> dict[str, float]:
@@ -141,6 +142,37 @@ def test_the_built_in_model_never_earns_use():
     reading = read("good", built_in=False, happy=0.99)
     assert reading.advice == "use"
     assert "compact_model" not in reading.caveats
+
+
+def test_unfamiliar_speech_is_a_guess_whatever_the_score(subtests):
+    def reading(familiarity, quality="good", built_in=True, **given):
+        return scoring.read(
+            scores(**given), quality_verdict=quality, built_in=built_in, familiarity=familiarity
+        )
+
+    below, at = UNFAMILIAR_BELOW - 0.001, UNFAMILIAR_BELOW
+    assert reading(below, happy=0.99).advice == "treat_as_guess_ask_large_model"
+    assert reading(below, built_in=False, happy=0.99).advice == "treat_as_guess"
+    assert reading(below, happy=0.3).advice == "treat_as_guess_ask_large_model"
+    assert reading(below, happy=0.99).caveats[0] == "unfamiliar"
+    for familiar in (at, 1.0, None):
+        assert "unfamiliar" not in reading(familiar, happy=0.99).caveats
+        assert reading(familiar, built_in=False, happy=0.99).advice == "use"
+    # What is wrong is the recording; and where no emotion was found, none is guessed.
+    poor = reading(below, quality="poor", happy=0.99)
+    assert poor.advice == "improve_audio_first" and "unfamiliar" in poor.caveats
+    assert reading(below, unknown=0.99).advice == "no_emotion_recognised"
+
+
+def test_band_and_advice_follow_the_calibrated_confidence():
+    reading = scoring.read(
+        scores(happy=0.95),
+        quality_verdict="good",
+        built_in=False,
+        familiarity=0.5,
+        calibrated_confidence=0.6,
+    )
+    assert (reading.confidence, reading.band, reading.advice) == (0.95, "low", "check_audio")
 
 
 def test_unknown_and_other_have_their_own_advice():

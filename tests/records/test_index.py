@@ -72,6 +72,7 @@ def test_a_row_tells_what_the_report_tells(history):
         model="compact",
         has_embedding=True,
         built_in=True,
+        familiarity=None,
         scores=report.scores,
     )
 
