@@ -284,7 +284,7 @@ def _read_tensors(
                     return None
                 if arena is not None and target != stored:
                     tensor = arena.take(entry["shape"], target).copy_(tensor)
-                state[name] = tensor.to(device)
+                state[name] = tensor.to(device=device, dtype=target)
     except (OSError, KeyError) as error:
         logger.info("Slim weights at %s are damaged: %s", path, error)
         return None

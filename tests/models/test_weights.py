@@ -20,7 +20,7 @@ from emotion2vec_ui.errors import (
     ModelFilesError,
 )
 from emotion2vec_ui.hashing import sha256_of
-from emotion2vec_ui.models import files, loader
+from emotion2vec_ui.models import files, loader, weights
 from emotion2vec_ui.models.files import SLIM_NAME
 from emotion2vec_ui.models.weights import STALE_TEMPORARY_S
 from emotion2vec_ui.settings import Settings
@@ -55,6 +55,17 @@ def test_second_load_does_not_open_the_checkpoint(model_dir: Path) -> None:
     second = load(model_dir)
     assert second.weights_sha256 == first.weights_sha256
     assert np.array_equal(scores(second, wave()), scores(first, wave()))
+
+
+def test_slim_weights_take_the_precision_on_any_device(model_dir: Path) -> None:
+    # "meta" is, like a GPU and unlike a CPU, a device whose tensors are not read in place.
+    state = load(model_dir).network.backbone.module.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    found = weights._read_slim(model_dir / SLIM_NAME, None, shapes, "meta", torch.bfloat16)
+    assert found is not None
+    tensors, _ = found
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    assert {tensor.device.type for tensor in tensors.values()} == {"meta"}
 
 
 def test_replaced_checkpoint_rebuilds_slim_weights(model_dir: Path, tmp_path: Path) -> None:
