@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotion2vec_ui import __version__, logs, texts
-from emotion2vec_ui.errors import EmotionError
+from emotion2vec_ui.errors import EmotionError, OutputError
 from emotion2vec_ui.settings import (
     Parser,
     Settings,
@@ -120,6 +120,17 @@ def _parser() -> Parser:
     robustness_.add_argument("file", type=Path, metavar="FILE")
     robustness_.add_argument("--seed", type=int, default=0, help="of the noises (default: 0)")
     robustness_.add_argument("--json", action="store_true", help="print JSON")
+
+    calibrate_ = add(
+        "calibrate", calibrate, "fit confidence and familiarity to labelled recordings",
+        ("model", "audio"),
+    )  # fmt: skip
+    calibrate_.add_argument("manifest", type=Path, metavar="MANIFEST", help="CSV: path, label")
+    calibrate_.add_argument("--path-column", default="path", help="default: %(default)s")
+    calibrate_.add_argument("--label-column", default="label", help="default: %(default)s")
+    calibrate_.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: reference.npz beside the model"
+    )
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -232,6 +243,65 @@ def robustness(settings: Settings, options: argparse.Namespace) -> int:
         _print_json(asdict(test))
     else:
         print(_robustness_as_text(test, _language(settings)))
+    return OK
+
+
+def calibrate(settings: Settings, options: argparse.Namespace) -> int:
+    """Fits the model's reference to labelled recordings and writes it beside the model."""
+    logs.configure("text")
+    from emotion2vec_ui.audio.load import load as decode
+    from emotion2vec_ui.models import files
+    from emotion2vec_ui.models.loader import load
+    from emotion2vec_ui.pipeline import calibration
+    from emotion2vec_ui.reading import familiarity
+
+    lang = _language(settings)
+    manifest = calibration.read_manifest(
+        options.manifest, path_column=options.path_column, label_column=options.label_column
+    )
+    for label, count in manifest.left_out.items():
+        _say(texts.text("calibrate.left_out", lang, count=count, label=label or "-"))
+    location = files.resolve(settings)
+    if location is None:
+        _say(texts.text("doctor.model_absent", lang, id=files.wanted_id(settings)))
+        return FAILED
+    if location.is_built_in:
+        _say(texts.text("calibrate.built_in", lang))
+        return USAGE
+
+    def left_out(path: Path, error: EmotionError) -> None:
+        problem = error.message(lang)
+        _say("\r" + texts.text("calibrate.unusable", lang, path=path, problem=problem))
+
+    found = calibration.run(
+        options.manifest,
+        manifest.clips,
+        load(location, settings),
+        lambda path, name: decode(path, name=name, max_duration_s=settings.max_duration_s),
+        on_unusable=left_out,
+        on_progress=lambda done, total: print(
+            f"\r{done} / {total}", end="", file=sys.stderr, flush=True
+        ),
+    )
+    print(file=sys.stderr)
+    path = options.out or location.path / files.CALIBRATION_NAME
+    reference = found.fitted.reference
+    try:
+        familiarity.save(reference, path)
+    except OSError as error:
+        raise OutputError(path=path, problem=error.strerror or "I/O error") from error
+    labels = ", ".join(f"{label} {count}" for label, count in found.counts.items())
+    n_clips = sum(found.counts.values())
+    low, high = reference.norm_range
+    speakers = "calibrate.speakers" if found.n_speakers else "calibrate.no_speakers"
+    print(texts.text("calibrate.used", lang, count=n_clips, model=location.id, labels=labels))
+    print(texts.text(speakers, lang, count=found.n_speakers))
+    before, after = found.fitted.ece_before, found.fitted.ece_after
+    print(texts.text("calibrate.ece", lang, before=before, after=after))
+    temperature, slope = reference.temperature, reference.slope
+    facts = {"temperature": temperature, "slope": slope, "low": low, "high": high}
+    print(texts.text("calibrate.fitted", lang, **facts))
+    print(f"-> {path}")
     return OK
 
 

@@ -27,7 +27,12 @@ from pathlib import Path
 
 from emotion2vec_ui.errors import EmotionError
 from emotion2vec_ui.models import files
-from emotion2vec_ui.models.files import BUILT_IN_DIRECTORY, BUILT_IN_WEIGHTS_NAME, SLIM_NAME
+from emotion2vec_ui.models.files import (
+    BUILT_IN_DIRECTORY,
+    BUILT_IN_WEIGHTS_NAME,
+    CALIBRATION_NAME,
+    SLIM_NAME,
+)
 from emotion2vec_ui.settings import AUTO, COMPACT, ROOT_DIR, Settings, is_loopback
 from emotion2vec_ui.texts import Phrase, text
 
@@ -477,6 +482,9 @@ def _model(settings: Settings) -> Iterator[Finding]:
                 slim=SLIM_NAME if slim else "-",
             )
             yield Finding("model", OK, value)
+            reference = location.path / CALIBRATION_NAME
+            absent = Phrase("doctor.reference_absent")
+            yield Finding("reference", OK, str(reference) if reference.is_file() else absent)
     except EmotionError as error:
         problem = Phrase(f"error.{error.code}", **error.facts)
         yield Finding("model", FAIL, problem, Phrase(f"error.{error.code}.hint", **error.facts))
@@ -492,5 +500,5 @@ def _model(settings: Settings) -> Iterator[Finding]:
             size = f"{weights.stat().st_size / 1e6:.1f} MB"
             yield Finding("compact", OK, size)
         else:
-            absent = Phrase("doctor.compact_absent")
-            yield Finding("compact", FAIL, absent, Phrase("doctor.remedy.reinstall"))
+            missing = Phrase("doctor.compact_absent")
+            yield Finding("compact", FAIL, missing, Phrase("doctor.remedy.reinstall"))

@@ -5,7 +5,7 @@ each in the API, the page and the command line maps these; nothing else does.
 
     EmotionError (500)
         InputError (400)
-            MissingAudio, BadField, AudioUnreadable (400)
+            MissingAudio, BadField, AudioUnreadable, ManifestError (400)
             UploadTooLarge, AudioTooLong (413)
             AudioDecodeError (415)
             AudioUnusable (422)
@@ -98,6 +98,12 @@ class AudioUnreadable(InputError):
     """Facts: name, problem."""
 
     code = "cannot_read"
+
+
+class ManifestError(InputError):
+    """Facts: name, problem."""
+
+    code = "manifest"
 
 
 class UploadTooLarge(InputError):

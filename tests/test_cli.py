@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -59,6 +60,53 @@ def test_predict_json_is_one_object_a_line_and_nothing_else(recording, tmp_path)
     assert lines[0]["file"] == str(recording) and lines[0]["output_dir"] is None
     assert done.returncode == 1
     assert "2 ok, 2 failed" in done.stderr and "notes.wav" in done.stderr
+
+
+def test_calibrate_writes_what_predict_then_uses(recording, tiny_dir, tmp_path):
+    model = shutil.copytree(tiny_dir, tmp_path / "tiny")
+    before = json.loads(run("predict", recording, "--model", model, "--json", "--no-save").stdout)
+    assert before["reliability"]["familiarity"] is None
+    rows = ["path,label,speaker"]
+    for i in range(102):
+        clip = write_soundfile(
+            tmp_path / f"{i}.wav", speechlike(0.5, seed=i), 16_000, "WAV", "PCM_16"
+        )
+        rows.append(f"{clip.name},{('Happy', 'sad', 'bored')[i % 3 if i > 90 else i % 2]},s{i % 4}")
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("\n".join([*rows, "absent.wav,happy,s1", "notes.csv,angry,s2"]))
+    few = run("calibrate", manifest, "--model", model)
+    assert few.returncode == 1 and "at least 100 are needed" in few.stderr
+    assert "bored" in few.stderr and "absent.wav" in few.stderr
+
+    manifest.write_text("\n".join(rows).replace("bored", "angry"))
+    done = run("calibrate", manifest, "--model", model)
+    assert done.returncode == 0, done.stderr
+    assert "102 recordings of tiny" in done.stdout and "4 speakers" in done.stdout
+    assert str(model / "reference.npz") in done.stdout
+    after = json.loads(run("predict", recording, "--model", model, "--json", "--no-save").stdout)
+    # Nothing of the model's own answer changes.
+    assert (after["scores"], after["confidence"]) == (before["scores"], before["confidence"])
+    assert 0 <= after["reliability"]["familiarity"] <= 1
+    assert 0 < after["reliability"]["calibrated_confidence"] <= 1
+    findings = json.loads(run("doctor", "--model", model, "--json").stdout)
+    assert any(str(model / "reference.npz") in finding["value"] for finding in findings)
+
+
+def test_calibrate_says_what_is_wrong_with_a_manifest(tiny_dir, tmp_path):
+    manifest = tmp_path / "clips.csv"
+    for content, told in (
+        ("file,label\na.wav,happy\n", "no column path; its columns are file, label"),
+        ("path,label\na.wav,happy\n", "1 of its recordings can be used"),
+        ("path,label\n" + "a.wav,happy\n" * 200, "all usable recordings have the label happy"),
+        ("path,label\na.wav,\xe9\n".encode("latin-1"), "cannot be read"),
+    ):
+        manifest.write_bytes(content if isinstance(content, bytes) else content.encode())
+        done = run("calibrate", manifest, "--model", tiny_dir)
+        assert done.returncode == 1 and told in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+    assert run("calibrate", tmp_path / "no.csv", "--model", tiny_dir).returncode == 1
+    manifest.write_text("path,label\na.wav,happy\n")
+    assert run("calibrate", manifest, "--model", "compact").returncode == 2
 
 
 def test_robustness_prints_every_condition_and_repeats_itself(recording):

@@ -14,7 +14,7 @@ import torch
 
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models import compact, files
-from emotion2vec_ui.reading import familiarity
+from emotion2vec_ui.reading import calibration, familiarity
 from emotion2vec_ui.reading.scoring import HIGH_ABOVE
 
 from . import data, metrics
@@ -66,7 +66,7 @@ def main() -> None:
             "uar_interval_95_over_speakers": [round(v, FULL_SCORES) for v in interval],
             "uar_own_classes_only": round(metrics.uar(truth, within), FULL_SCORES),
             "accuracy": round(float((truth == guess).mean()), FULL_SCORES),
-            "ece": round(metrics.ece(scores, truth), FULL_SCORES),
+            "ece": round(calibration.ece(scores, truth), FULL_SCORES),
             "confident": int(sure.sum()),
             "wrong_among_confident": round(float((guess != truth)[sure].mean()), FULL_SCORES)
             if sure.any()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-ECE_BINS = 15
 N_BOOTSTRAP = 2000
 
 
@@ -28,16 +27,6 @@ def uar_interval(
         values.append(uar(truth[drawn], guess[drawn]))
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
-
-
-def ece(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Expected calibration error with 15 equal bins of the top score; scores (clips, labels)."""
-    top, right = scores.max(1), scores.argmax(1) == truth
-    bins = np.minimum((top * ECE_BINS).astype(int), ECE_BINS - 1)
-    share = [(bins == b).mean() for b in range(ECE_BINS)]
-    gaps = [abs(top[bins == b].mean() - right[bins == b].mean()) if s else 0.0
-            for b, s in enumerate(share)]  # fmt: skip
-    return float(np.dot(share, gaps))
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

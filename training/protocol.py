@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.reading import familiarity
+from emotion2vec_ui.reading import calibration, familiarity
 from emotion2vec_ui.reading.familiarity import Reference
 from emotion2vec_ui.reading.scoring import HIGH_ABOVE
 
@@ -24,9 +24,6 @@ from .fit import UNKNOWN, Head, Recipe, Vectors, fit
 
 STEADY_ABOVE = 0.7
 N_REFERENCES, N_NONSPEECH_REFERENCES = 1500, 150
-NEIGHBOURS = 10
-MAX_TEMPERATURE = 20.0
-RANKS = np.linspace(0, 1, 101)
 SLOPES = np.concatenate([[0.0], np.exp(np.linspace(np.log(0.05), np.log(5), 40))])
 
 
@@ -54,11 +51,11 @@ def references(head: Head, vectors: Vectors, use: np.ndarray) -> Reference:
     drawn = np.concatenate([vectors.clean[clips], vectors.nonspeech[nonspeech]])
     return Reference(
         embeddings=familiarity.unit_rows(head.embed(drawn)),
-        neighbours=NEIGHBOURS,
+        neighbours=calibration.NEIGHBOURS,
         quantiles=np.array([0.0, 1.0]),
         temperature=1.0,
         slope=0.0,
-        max_temperature=MAX_TEMPERATURE,
+        max_temperature=calibration.MAX_TEMPERATURE,
         norm_range=(0.0, 1.0),
     )
 
@@ -94,7 +91,9 @@ def held_out(
 
 def calibrate(known: Answers, reference: Reference, weights: np.ndarray, slope: float) -> Reference:
     """Measure distances and fit the temperature of known speech, given the slope."""
-    reference = replace(reference, quantiles=np.quantile(known.distances, RANKS), slope=slope)
+    reference = replace(
+        reference, quantiles=np.quantile(known.distances, calibration.RANKS), slope=slope
+    )
     excess = np.maximum(0, (known.distances - reference.median) / reference.spread)
     scaled = known.logits / (1 + slope * excess)[:, None]
     temperature = metrics.fit_temperature(scaled, known.truth, weights)
@@ -147,7 +146,7 @@ def leave_one_corpus_out(
         others = [p[-1] for name, p in parts.items() if name != corpus]
         calibrated = calibrate(known, reference, weights, max(others))
         figures[corpus] = figures_of(judged, judged.scores(calibrated)) | {
-            "ece_without_tempering": metrics.ece(
+            "ece_without_tempering": calibration.ece(
                 judged.scores(calibrate(known, reference, weights, 0.0)), judged.truth
             ),
             "familiarity_auroc": auroc(known.distances, unknown.distances),
@@ -172,7 +171,7 @@ def figures_of(answers: Answers, scores: np.ndarray) -> dict[str, float]:
         "clips": len(scores),
         "uar": metrics.uar(answers.truth, guess),
         "uar_own_classes_only": metrics.uar(answers.truth, own[scores[:, own].argmax(1)]),
-        "ece": metrics.ece(scores, answers.truth),
+        "ece": calibration.ece(scores, answers.truth),
         "confident": int(sure.sum()),
         "wrong_among_confident": float(
             (sure & (guess != answers.truth)).sum() / max(1, sure.sum())

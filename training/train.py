@@ -27,7 +27,7 @@ from emotion2vec_ui.models.files import (
     BUILT_IN_WEIGHTS_NAME,
     CALIBRATION_NAME,
 )
-from emotion2vec_ui.reading import familiarity
+from emotion2vec_ui.reading import calibration, familiarity
 
 from . import baseline, cache, data, encoder, metrics, protocol
 from .changes import CHANGES
@@ -148,7 +148,8 @@ def summarise(
     everything = np.arange(len(clips))
     blank = familiarity.Reference(
         embeddings=np.eye(2, dtype=np.float32), neighbours=1, quantiles=np.array([0.0, 1.0]),
-        temperature=1.0, slope=slope, max_temperature=protocol.MAX_TEMPERATURE, norm_range=(0, 1),
+        temperature=1.0, slope=slope, max_temperature=calibration.MAX_TEMPERATURE,
+        norm_range=(0, 1),
     )  # fmt: skip
     # For the reported figures distances and temperature come from the other folds.
     scores = np.zeros_like(known.logits)
@@ -164,8 +165,8 @@ def summarise(
         "95 % intervals by bootstrap over speakers; nine answers allowed, own classes counted",
         "uar": {},
         "ece": {
-            "before": round(metrics.ece(metrics.softmax(known.logits), known.truth), 4),
-            "after": round(metrics.ece(scores, known.truth), 4),
+            "before": round(calibration.ece(metrics.softmax(known.logits), known.truth), 4),
+            "after": round(calibration.ece(scores, known.truth), 4),
             "bins": metrics.ECE_BINS,
         },
         "false_unknown": {"clean": round(float((scores.argmax(1) == UNKNOWN).mean()), 4)},

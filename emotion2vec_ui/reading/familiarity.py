@@ -145,8 +145,6 @@ def save(reference: Reference, path: Path) -> None:
     """
     scale = np.abs(reference.embeddings).max(1, keepdims=True) / 127
     rounded = np.rint(reference.embeddings / np.maximum(scale, 1e-12)).astype(np.int8)
-    # As bytes, which stand at the end of their file: `models.files` reads them without numpy.
-    sha256 = np.array((reference.weights_sha256 or "").encode())
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -160,7 +158,7 @@ def save(reference: Reference, path: Path) -> None:
                 slope=np.array(reference.slope),
                 max_temperature=np.array(reference.max_temperature),
                 norm_range=np.array(reference.norm_range),
-                weights_sha256=sha256,
+                weights_sha256=np.array(reference.weights_sha256 or ""),
             )
         os.replace(temporary, path)
     finally:
@@ -183,7 +181,7 @@ def find(path: Path, weights_sha256: str | None) -> Reference | None:
         return None
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         logger.warning(
-            "%s cannot be read, so no familiarity is told: %s. Remove it, or replace it.",
+            "%s cannot be read, so no familiarity is told: %s. Make it anew with `calibrate`.",
             path,
             error,
         )
@@ -191,7 +189,7 @@ def find(path: Path, weights_sha256: str | None) -> Reference | None:
     if reference.weights_sha256 != weights_sha256:
         logger.warning(
             "%s was made for other weights (sha256 %.12s) than the model's (%.12s), so no "
-            "familiarity is told. Remove it.",
+            "familiarity is told. Make it anew with `calibrate`.",
             path,
             reference.weights_sha256,
             weights_sha256,
@@ -213,7 +211,7 @@ def load(path: Path) -> Reference:
         if found != FORMAT:
             raise ValueError(f"{path}: format is {found!r}, expected {FORMAT!r}.")
         low, high = file["norm_range"].tolist()
-        sha256: bytes = file["weights_sha256"].item() if "weights_sha256" in file else b""
+        sha256 = str(file["weights_sha256"]) if "weights_sha256" in file else ""
         return Reference(
             # Rows have length 1 again after rounding, so their scales need not be kept.
             embeddings=unit_rows(file["embeddings"].astype(np.float32)),
@@ -223,5 +221,5 @@ def load(path: Path) -> Reference:
             slope=float(file["slope"]),
             max_temperature=float(file["max_temperature"]),
             norm_range=(low, high),
-            weights_sha256=sha256.decode("ascii") or None,
+            weights_sha256=sha256 or None,
         )
