@@ -27,12 +27,7 @@ from pathlib import Path
 
 from emotion2vec_ui.errors import EmotionError
 from emotion2vec_ui.models import files
-from emotion2vec_ui.models.files import (
-    BUILT_IN_DIRECTORY,
-    BUILT_IN_WEIGHTS_NAME,
-    CALIBRATION_NAME,
-    SLIM_NAME,
-)
+from emotion2vec_ui.models.files import BUILT_IN_DIRECTORY, BUILT_IN_WEIGHTS_NAME, SLIM_NAME
 from emotion2vec_ui.settings import AUTO, COMPACT, ROOT_DIR, Settings, is_loopback
 from emotion2vec_ui.texts import Phrase, text
 
@@ -482,7 +477,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
                 slim=SLIM_NAME if slim else "-",
             )
             yield Finding("model", OK, value)
-            reference = location.path / CALIBRATION_NAME
+            reference = location.path / files.CALIBRATION_NAME
             absent = Phrase("doctor.reference_absent")
             yield Finding("reference", OK, str(reference) if reference.is_file() else absent)
     except EmotionError as error:
