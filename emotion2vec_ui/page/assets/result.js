@@ -25,6 +25,7 @@
   const begins = (id, path) => {
     const box = boxes.find((one) => one.id === id);
     Object.assign(box, { beginsWith: path, isAwaited: true, isRunning: false });
+    hasMoved = false;
   };
 
   // A robustness test never stands below the result of another recording.
@@ -62,6 +63,23 @@
 
   const isOutOfSight = ({ top, bottom }) => top > innerHeight || bottom < 0;
 
+  // Whether people have scrolled or pressed anything since they pressed the button; what the page
+  // scrolls itself does not count.
+  let hasMoved = false;
+  for (const act of ["wheel", "touchmove", "keydown", "pointerdown"]) {
+    addEventListener(act, () => { hasMoved = true; }, { passive: true, capture: true });
+  }
+
+  /* Gradio draws a result in steps, and what stands above it changes its height meanwhile: a scroll
+     under way would end beside it. So it is looked at again when it has ended. */
+  const bringUp = (section) => {
+    scrollTo(section, "start");
+    addEventListener("scrollend", () => {
+      const { top } = section.getBoundingClientRect();
+      if (!hasMoved && section.isConnected && Math.abs(top) > innerHeight / 4) bringUp(section);
+    }, { once: true });
+  };
+
   const showRunning = (box, section) => {
     page.release();
     if (box.isRunning) return;
@@ -83,9 +101,9 @@
     const seen = section.getBoundingClientRect();
     if (box.isAwaited) {
       // Who has scrolled elsewhere meanwhile is left there.
-      const left = box.isRunning && isOutOfSight(seen);
-      const isHigh = box.id === "result" && seen.top >= 0 && seen.top < innerHeight / 2;
-      if (!left && !isHigh) scrollTo(section, "start");
+      const left = hasMoved && isOutOfSight(seen);
+      const isHigh = box.id === "result" && seen.top >= 0 && seen.top < innerHeight / 4;
+      if (!left && !isHigh) bringUp(section);
       focus(section);
       announce(section.querySelector("[data-announce]"));
     }
