@@ -105,12 +105,20 @@ class Settings:
     )
     precision: str = _flag(
         "auto",
-        "auto, fp32, bf16 or fp16; --medvq and --low-vram set it",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "auto, fp32, bf16, fp16 or, on a CPU, int8; --medvq and --low-vram set it",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
+        group="model",
+    )
+    int8_clips: str = _flag(
+        "",
+        "with --precision int8: a folder of recordings like those to be recognised",
+        metavar="DIR",
         group="model",
     )
     disable_tensorrt: bool = _flag(
-        False, "no compiled or captured kernels: plain eager PyTorch", group="model"
+        False,
+        "no compiled or captured kernels: plain eager PyTorch, on a CPU too",
+        group="model",
     )
     no_hf_weights_cache: bool = _flag(
         False, "weights go to models/ beside the program and to no hub cache", group="model"
@@ -343,10 +351,19 @@ def _check_together(settings: Settings) -> None:
         user, colon, password = settings.auth.partition(":")
         if not (user and colon and password):
             raise UsageError("--auth: expected USER:PASSWORD, both not empty.")
-    if settings.low_vram and settings.precision == "fp32":
-        raise UsageError("--low-vram keeps weights in 16 bit; it cannot go with --precision fp32.")
-    if settings.medvq and settings.precision == "fp32":
-        raise UsageError("--medvq means 16 bit; it cannot go with --precision fp32.")
+    if settings.precision in ("fp32", "int8"):
+        which = f"it cannot go with --precision {settings.precision}."
+        if settings.low_vram:
+            raise UsageError(f"--low-vram keeps weights in 16 bit; {which}")
+        if settings.medvq:
+            raise UsageError(f"--medvq means 16 bit; {which}")
+    if settings.precision == "int8" and settings.disable_tensorrt:
+        raise UsageError(
+            "--precision int8 needs OpenVINO's compiled kernels; it cannot go with "
+            "--disable-tensorrt."
+        )
+    if settings.int8_clips and settings.precision != "int8":
+        raise UsageError("--int8-clips goes with --precision int8.")
 
 
 def _check_guarded(settings: Settings) -> None:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emotion2vec_ui.frames import frame_count
+from emotion2vec_ui.models.alibi import slopes
 
 
 class Emotion2vecBackbone(nn.Module):
@@ -122,24 +123,14 @@ def _alibi(encoder: Any, frames: int, extra: int, like: Tensor) -> Tensor | None
     # beside 16-bit queries, which keeps far positions exact.
     dtype = like.dtype if like.device.type == "cuda" else torch.float32
     heads = encoder.modality_cfg.num_alibi_heads
-    slopes = torch.tensor(_slopes(heads), device=like.device)
+    slope = torch.tensor(slopes(heads), device=like.device)
     if encoder.alibi_scale is not None:
-        slopes = slopes * encoder.alibi_scale.clamp_min(0).float().reshape(-1)
+        slope = slope * encoder.alibi_scale.clamp_min(0).float().reshape(-1)
     position = torch.arange(frames, device=like.device)
     distance = (position.unsqueeze(0) - position.unsqueeze(1)).abs()
     bias = torch.zeros(1, heads, extra + frames, extra + frames, device=like.device, dtype=dtype)
-    bias[0, :, extra:, extra:] = -slopes.reshape(-1, 1, 1) * distance
+    bias[0, :, extra:, extra:] = -slope.reshape(-1, 1, 1) * distance
     return bias
-
-
-def _slopes(heads: int) -> list[float]:
-    """ALiBi's slopes for any number of heads, as the paper's reference code gives them."""
-    power = 1 << (heads.bit_length() - 1)
-    start = 2.0 ** (-8.0 / power)
-    slopes = [start ** (i + 1) for i in range(power)]
-    if power < heads:
-        slopes += _slopes(2 * power)[0::2][: heads - power]
-    return slopes
 
 
 def _attention(attention: Any, x: Tensor, bias: Tensor | None, lengths: list[int] | None) -> Tensor:

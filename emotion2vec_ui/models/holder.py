@@ -38,7 +38,7 @@ class Status:
     """What the holder does now, and which model answers.
 
     Attributes:
-        state: "idle", "importing", "downloading", "loading", "ready" or "failed".
+        state: "idle", "importing", "downloading", "loading", "quantising", "ready" or "failed".
         seconds: since this state began.
         wanted: id of the model that `--model` asks for.
         answering: id of the model that answers now, or None.

@@ -5,6 +5,7 @@ Importing this module imports neither torch nor funasr.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -29,8 +30,9 @@ from emotion2vec_ui.models.files import (
     VerifiedFiles,
     verify,
 )
+from emotion2vec_ui.models.slim_file import Shapes
 from emotion2vec_ui.models.upstream import emotion2vec_class
-from emotion2vec_ui.models.weights import abbreviated, read_weights
+from emotion2vec_ui.models.weights import abbreviated, map_weights, read_weights
 from emotion2vec_ui.reading import familiarity
 from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from emotion2vec_ui.models.network import Network
 
 logger = logging.getLogger(__name__)
+
+OPENVINO_PRECISIONS = ("fp32", "bf16", "int8")
+"""What OpenVINO computes in on a CPU; PyTorch does the rest."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +121,17 @@ def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tupl
         has_bf16: see `has_bf16`.
 
     Returns:
-        ("fp32" | "bf16" | "fp16", lines in English).
+        ("fp32" | "bf16" | "fp16" | "int8", lines in English).
+
+    Raises:
+        DeviceUnavailable: int8 on a GPU.
     """
     notes = []
     on_cpu = device == "cpu"
     if settings.low_vram and on_cpu:
         notes.append("--low-vram has nothing to act on: the model runs on the CPU.")
+    if settings.precision == "int8" and not on_cpu:
+        raise DeviceUnavailable(device=device, problem=Phrase("device.no_int8"))
     if settings.precision != "auto":
         if settings.precision == "bf16" and not has_bf16:
             notes.append(f"--precision bf16: {device} has no bf16 in hardware; this will be slow.")
@@ -138,6 +148,11 @@ def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tupl
 
 def has_bf16(device: str) -> bool:
     """Whether the device computes in bf16 in hardware."""
+    if device == "cpu":
+        with contextlib.suppress(ImportError, OSError):
+            from emotion2vec_ui.models import openvino_network
+
+            return openvino_network.has_bf16()
     import torch
 
     if device != "cpu":
@@ -188,45 +203,36 @@ def load(
     start = time.perf_counter()
     on_state("importing")
     files = None if location.is_built_in else verify(location.path)
-    try:
-        importlib.import_module("torch")
-    except (ImportError, OSError) as error:
-        problem = Phrase("model.import_failed", detail=str(error))
-        raise ModelLoadError(model=location.id, problem=problem) from error
-    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
-
     device = choose_device(settings.device)
     precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
-    if settings.disable_tensorrt:
+    if settings.disable_tensorrt and device != "cpu":
         notes.append(
-            "--disable-tensorrt has nothing to act on: this runtime is plain eager PyTorch, "
-            "without compiled or captured kernels."
+            "--disable-tensorrt has nothing to act on: on a GPU the runtime is plain eager "
+            "PyTorch, without compiled or captured kernels."
         )
     for note in notes:
         logger.warning(note)
-    dtype = _dtype(precision, device)
-    backbone: Emotion2vecBackbone | Compact
     if files is None:
-        on_state("loading")
-        backbone, sha256 = _load_compact(location.path, device, dtype)
+        made = _built_in(location, device, precision, on_state)
         embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
     else:
-        module = _build(files)
-        on_state("loading")
-        backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
+        found = None
+        if device == "cpu" and not settings.disable_tensorrt and precision in OPENVINO_PRECISIONS:
+            found = _by_openvino(location, files, settings, precision, on_state)
+        made = found or _by_pytorch(location, files, settings, device, precision, on_state)
         embedding_norm = _embedding_norm(location.path / REFERENCE_NAME)
     reference = familiarity.find(
-        location.path / CALIBRATION_NAME, None if location.is_built_in else sha256
+        location.path / CALIBRATION_NAME, None if location.is_built_in else made.weights_sha256
     )
     loaded = Loaded(
-        network=PyTorchNetwork(backbone, device, precision),
+        network=made.network,
         id=location.id,
         origin=location.origin,
-        weights_sha256=sha256,
+        weights_sha256=made.weights_sha256,
         revision=location.revision,
         load_s=time.perf_counter() - start,
-        parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-        dim=backbone.proj.in_features,
+        parameters=made.parameters,
+        dim=made.dim,
         embedding_norm=embedding_norm if reference is None else reference.norm_range,
         reference=reference,
     )
@@ -241,6 +247,112 @@ def load(
         loaded.load_s,
     )
     return loaded
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What loading gives, whatever the runtime; the attributes are those of `Loaded`."""
+
+    network: Network
+    weights_sha256: str
+    parameters: int
+    dim: int
+
+
+# --- OpenVINO -----------------------------------------------------------------------------------
+
+
+def _by_openvino(
+    location: Location,
+    files: VerifiedFiles,
+    settings: Settings,
+    precision: str,
+    on_state: Callable[[str], None],
+) -> _Made | None:
+    """The model run by OpenVINO; None, and the reason in the log, where PyTorch must do it.
+
+    Raises:
+        ModelFilesError: the checkpoint cannot be used.
+        ModelLoadError: int8, which PyTorch does not do here, is asked for and cannot be had.
+    """
+    try:
+        from emotion2vec_ui.models import emotion2vec_graph, int8
+        from emotion2vec_ui.models.openvino_network import OpenVinoNetwork
+
+        on_state("loading")
+        weights = map_weights(location, files, settings, lambda: _shapes(_build_module(files)))
+        if weights is None:
+            raise OSError("no folder for the slim weights can be written to")
+        graph = emotion2vec_graph.build(weights.tensors, files.config)
+        if precision == "int8":
+            graph = int8.quantised(graph, weights, settings, on_state)
+        order = [files.labels.index(emotion) for emotion in EMOTIONS]
+        return _Made(
+            OpenVinoNetwork(graph, precision, order, weights.release),
+            weights.sha256,
+            sum(tensor.size for tensor in weights.tensors.values()),
+            weights.tensors["proj.weight"].shape[1],
+        )
+    except (ImportError, OSError, RuntimeError, ValueError, KeyError) as error:
+        detail = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        if precision == "int8":
+            problem = Phrase("model.no_int8", detail=detail)
+            raise ModelLoadError(model=location.id, problem=problem) from error
+        logger.warning("OpenVINO cannot run this model, so PyTorch does: %s", detail)
+        return None
+
+
+# --- PyTorch ------------------------------------------------------------------------------------
+
+
+def _by_pytorch(
+    location: Location,
+    files: VerifiedFiles,
+    settings: Settings,
+    device: str,
+    precision: str,
+    on_state: Callable[[str], None],
+) -> _Made:
+    """The model run by PyTorch."""
+    _import_torch(location)
+    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
+
+    dtype = _dtype(precision, device)
+    module = _build_module(files)
+    on_state("loading")
+    backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
+    network = PyTorchNetwork(backbone, device, precision)
+    return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
+
+
+def _built_in(
+    location: Location, device: str, precision: str, on_state: Callable[[str], None]
+) -> _Made:
+    """The built-in model."""
+    _import_torch(location)
+    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
+
+    on_state("loading")
+    backbone, sha256 = _load_compact(location.path, device, _dtype(precision, device))
+    network = PyTorchNetwork(backbone, device, precision)
+    return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
+
+
+def _import_torch(location: Location) -> None:
+    """Raises ModelLoadError where PyTorch is missing or broken."""
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as error:
+        problem = Phrase("model.import_failed", detail=str(error))
+        raise ModelLoadError(model=location.id, problem=problem) from error
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _shapes(module: torch.nn.Module) -> Shapes:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
 def _load_compact(path: Path, device: str, dtype: torch.dtype) -> tuple[Compact, str]:
@@ -268,8 +380,7 @@ def _load_emotion2vec(
 
     from emotion2vec_ui.models.backbone import Emotion2vecBackbone
 
-    shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    state, sha256 = read_weights(location, files, settings, shapes, device, dtype)
+    state, sha256 = read_weights(location, files, settings, _shapes(module), device, dtype)
     _order_head(state, files.labels)
     # `assign` puts these very tensors into the module: no second copy, and no random weights
     # that could remain, for a tensor that is not assigned stays without memory ("meta").
@@ -296,7 +407,7 @@ def _order_head(state: dict[str, torch.Tensor], labels: tuple[str, ...]) -> None
         state[name] = state[name][order]
 
 
-def _build(files: VerifiedFiles) -> Any:
+def _build_module(files: VerifiedFiles) -> Any:
     """The module of funasr, without memory for its weights and without its decoder."""
     import torch
     from torch.overrides import TorchFunctionMode

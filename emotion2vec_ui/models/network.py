@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-Runtime = Literal["pytorch"]
+Runtime = Literal["pytorch", "openvino"]
 
 
 class Network(Protocol):
@@ -23,7 +23,7 @@ class Network(Protocol):
 
     @property
     def precision(self) -> str:
-        """Of weights and activations: "fp32", "bf16" or "fp16"."""
+        """Of weights and activations: "fp32", "bf16", "fp16" or "int8"."""
 
     def run(self, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Runs one batch.

@@ -184,7 +184,7 @@ class Readiness:
     ready: bool
     """Whether a model answers."""
     state: str
-    """idle, importing, downloading, loading, ready or failed."""
+    """idle, importing, downloading, loading, quantising, ready or failed."""
     seconds: float
     """Since this state began."""
     model: str | None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LATENCY_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 300, 900)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
-STATES = ("idle", "importing", "downloading", "loading", "ready", "failed")
+STATES = ("idle", "importing", "downloading", "loading", "quantising", "ready", "failed")
 
 CLIENT_GONE_STATUS = 499
 """nginx's number for a caller that closed the connection."""
