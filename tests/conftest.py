@@ -79,12 +79,22 @@ def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_dir: Path):
-    """The small model, loaded by our loader."""
+    """The small model, loaded by our loader: run by OpenVINO."""
+    return _loaded(tiny_dir)
+
+
+@pytest.fixture(scope="session")
+def tiny_pytorch(tiny_dir: Path):
+    """The small model run by PyTorch."""
+    return _loaded(tiny_dir, disable_tensorrt=True)
+
+
+def _loaded(directory: Path, **flags: bool):
     from emotion2vec_ui.models.files import resolve
     from emotion2vec_ui.models.loader import load
     from emotion2vec_ui.settings import Settings
 
-    settings = Settings(model=str(tiny_dir), device="cpu")
+    settings = Settings(model=str(directory), device="cpu", **flags)
     location = resolve(settings)
     assert location is not None
     return load(location, settings)

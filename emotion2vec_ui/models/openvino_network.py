@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -49,6 +50,7 @@ class OpenVinoNetwork:
             "ENABLE_CPU_PINNING": False,
         }
         self._request = ov.Core().compile_model(graph, "CPU", options).create_infer_request()
+        self._lock = threading.Lock()  # a request takes one clip at a time
         self._head_order = list(head_order)
         self._on_first_run: Callable[[], None] | None = on_first_run
 
@@ -67,7 +69,8 @@ class OpenVinoNetwork:
         assert wave.ndim == 1 and len(wave) >= RECEPTIVE_FIELD_SAMPLES, wave.shape
         samples = np.ascontiguousarray(wave, dtype=np.float32)
         try:
-            outputs = self._request.infer({"waveform": samples}, share_inputs=True)
+            with self._lock:
+                outputs = self._request.infer({"waveform": samples}, share_inputs=True)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise

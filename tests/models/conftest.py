@@ -48,6 +48,11 @@ def load(directory: Path | str, **settings: Any) -> loader.Loaded:
     return loader.load(location, wanted)
 
 
+def load_pytorch(directory: Path | str, **settings: Any) -> loader.Loaded:
+    """By PyTorch, whose module can be looked into."""
+    return load(directory, disable_tensorrt=True, **settings)
+
+
 def scores(loaded: loader.Loaded, wave: np.ndarray) -> np.ndarray:
     ((_, logits),) = loaded.network.run([wave])
     return softmax(logits.mean(0))

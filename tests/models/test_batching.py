@@ -36,9 +36,9 @@ class Recorder(torch.nn.Module):
 
 
 @pytest.fixture
-def recorded(tiny):
-    recorder = Recorder(tiny.network.backbone)
-    return with_backbone(tiny, recorder), recorder
+def recorded(tiny_pytorch):
+    recorder = Recorder(tiny_pytorch.network.backbone)
+    return with_backbone(tiny_pytorch, recorder), recorder
 
 
 @pytest.fixture
@@ -149,11 +149,11 @@ def test_callers_take_turns_however_many_jobs_each_has(recorded, batcher, priori
     assert places[0] <= 2 and places[1] - places[0] == places[2] - places[1] == 2
 
 
-def test_two_models_never_share_a_batch(tiny, recorded, batcher, monkeypatch):
+def test_two_models_never_share_a_batch(tiny_pytorch, recorded, batcher, monkeypatch):
     monkeypatch.setattr(engine, "CPU_BATCH_S", 1000.0)
     loaded, recorder = recorded
-    other_recorder = Recorder(tiny.network.backbone)
-    other = with_backbone(tiny, other_recorder)
+    other_recorder = Recorder(tiny_pytorch.network.backbone)
+    other = with_backbone(tiny_pytorch, other_recorder)
     recorder.gate.clear()
     jobs = [batcher.submit(loaded if i % 2 else other, speechlike(1, seed=i)) for i in range(10)]
     recorder.gate.set()
@@ -190,20 +190,20 @@ def test_a_failing_callback_ends_only_its_own_recording(tiny, batcher):
     assert fine.future.result(60).n_frames == 49
 
 
-def test_an_error_of_the_model_reaches_the_caller_and_the_thread_lives(tiny, batcher):
+def test_an_error_of_the_model_reaches_the_caller_and_the_thread_lives(tiny_pytorch, batcher):
     class Broken(torch.nn.Module):
-        proj = tiny.network.backbone.proj
+        proj = tiny_pytorch.network.backbone.proj
 
         def forward(self, waves, n_samples):
             raise RuntimeError("device lost")
 
-    job = batcher.submit(with_backbone(tiny, Broken()), speechlike(1))
+    job = batcher.submit(with_backbone(tiny_pytorch, Broken()), speechlike(1))
     with pytest.raises(RuntimeError, match="device lost"):
         job.future.result(60)
-    assert batcher.submit(tiny, speechlike(1)).future.result(60).n_frames == 49
+    assert batcher.submit(tiny_pytorch, speechlike(1)).future.result(60).n_frames == 49
 
 
-def test_weights_that_do_not_fit_on_the_gpu_fail_one_caller_and_the_thread_lives(tiny):
+def test_weights_that_do_not_fit_on_the_gpu_fail_one_caller_and_the_thread_lives(tiny_pytorch):
     class Full(Recorder):
         """A GPU without room for the weights at first."""
 
@@ -215,7 +215,7 @@ def test_weights_that_do_not_fit_on_the_gpu_fail_one_caller_and_the_thread_lives
                 raise RuntimeError("CUDA out of memory")
             return self
 
-    loaded = with_backbone(tiny, Full(tiny.network.backbone), "cuda:0")
+    loaded = with_backbone(tiny_pytorch, Full(tiny_pytorch.network.backbone), "cuda:0")
     batcher = Batcher(low_vram=True)
     with pytest.raises(RuntimeError, match="out of memory"):
         batcher.submit(loaded, speechlike(1)).future.result(60)

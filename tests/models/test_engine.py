@@ -62,15 +62,19 @@ def assert_equal(predictions, reference) -> None:
             np.testing.assert_allclose(got.frame_features, features, atol=1e-4, rtol=0)
 
 
-def test_each_clip_alone_equals_funasr(tiny, clips, reference):
-    predictions = [offline.predict(tiny, [clip], frames=True, features=True)[0] for clip in clips]
+@pytest.mark.parametrize("runtime", ["tiny", "tiny_pytorch"])
+def test_each_clip_alone_equals_funasr(runtime, clips, reference, request):
+    loaded = request.getfixturevalue(runtime)
+    predictions = [offline.predict(loaded, [clip], frames=True, features=True)[0] for clip in clips]
     assert_equal(predictions, reference)
 
 
-def test_any_batch_equals_funasr(tiny, clips, reference, subtests):
+@pytest.mark.parametrize("runtime", ["tiny", "tiny_pytorch"])
+def test_any_batch_equals_funasr(runtime, clips, reference, request, subtests):
+    loaded = request.getfixturevalue(runtime)
     for batch_s in [0.0, 5.0, 1000.0]:
         with subtests.test(batch_s=batch_s):
-            assert_equal(offline.predict(tiny, clips, features=True, batch_s=batch_s), reference)
+            assert_equal(offline.predict(loaded, clips, features=True, batch_s=batch_s), reference)
 
 
 def test_labels_in_another_order_equal_funasr_by_label(tmp_path, clips):
@@ -178,28 +182,28 @@ class Crowded(torch.nn.Module):
         return self.backbone(waves, n_samples)
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(tiny, clips):
-    crowded = Crowded(tiny.network.backbone, room=2)
-    loaded = with_backbone(tiny, crowded)
-    expected = offline.predict(tiny, clips)
+def test_out_of_memory_halves_the_batch_and_goes_on(tiny_pytorch, clips):
+    crowded = Crowded(tiny_pytorch.network.backbone, room=2)
+    loaded = with_backbone(tiny_pytorch, crowded)
+    expected = offline.predict(tiny_pytorch, clips)
     for got, want in zip(offline.predict(loaded, clips, batch_s=1000), expected, strict=True):
         np.testing.assert_allclose(got.logits, want.logits, atol=1e-5)
     assert crowded.largest == 2
 
 
-def test_out_of_memory_for_one_window_says_so(tiny, clips):
-    loaded = with_backbone(tiny, Crowded(tiny.network.backbone, room=0))
+def test_out_of_memory_for_one_window_says_so(tiny_pytorch, clips):
+    loaded = with_backbone(tiny_pytorch, Crowded(tiny_pytorch.network.backbone, room=0))
     with pytest.raises(OutOfMemory) as caught:
         offline.predict(loaded, clips)
     assert caught.value.facts["device"] == "cpu"
 
 
-def test_other_errors_are_not_taken_for_out_of_memory(tiny):
+def test_other_errors_are_not_taken_for_out_of_memory(tiny_pytorch):
     class Broken(Crowded):
         def forward(self, waves, n_samples):
             raise RuntimeError("a bug")
 
-    loaded = with_backbone(tiny, Broken(tiny.network.backbone, 0))
+    loaded = with_backbone(tiny_pytorch, Broken(tiny_pytorch.network.backbone, 0))
     with pytest.raises(RuntimeError, match="a bug"):
         offline.predict(loaded, [speechlike(1)])
 

@@ -23,7 +23,7 @@ from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.models import files, loader
 from emotion2vec_ui.models.files import SLIM_NAME
 from emotion2vec_ui.settings import Settings
-from tests.models.conftest import cut, load, rewrite_weights, scores, wave
+from tests.models.conftest import cut, load, load_pytorch, rewrite_weights, scores, wave
 
 pytestmark = pytest.mark.usefixtures("private_home")
 
@@ -34,12 +34,20 @@ def test_loaded_says_what_it_is(model_dir: Path) -> None:
     assert (loaded.id, loaded.origin, loaded.revision) == ("tiny", "directory", None)
     assert loaded.weights_sha256 == sha256_of(model_dir / "model.pt")
     network = loaded.network
-    assert (network.runtime, network.device, network.precision) == ("pytorch", "cpu", "fp32")
+    assert (network.runtime, network.device, network.precision) == ("openvino", "cpu", "fp32")
     assert (loaded.dim, loaded.parameters, loaded.is_built_in) == (48, 118_557, False)
     assert loaded.embedding_norm == (1.8, 2.2)
-    assert loaded.network.backbone(torch.zeros(1, 16_000)).shape == (1, 49, 48)
-    assert not loaded.network.backbone.training
-    assert not any(p.requires_grad or p.is_meta for p in loaded.network.backbone.parameters())
+    ((features, logits),) = network.run([wave(1)])
+    assert (features.shape, logits.shape) == ((49, 48), (49, 9))
+    assert features.dtype == logits.dtype == np.float32
+    by_pytorch = load_pytorch(model_dir)
+    assert by_pytorch.network.runtime == "pytorch"
+    assert (by_pytorch.dim, by_pytorch.parameters) == (48, 118_557)
+    assert by_pytorch.weights_sha256 == loaded.weights_sha256
+    backbone = by_pytorch.network.backbone
+    assert backbone(torch.zeros(1, 16_000)).shape == (1, 49, 48)
+    assert not backbone.training
+    assert not any(p.requires_grad or p.is_meta for p in backbone.parameters())
 
 
 def test_the_built_in_model_has_the_same_interface() -> None:
@@ -78,19 +86,15 @@ def test_reference_norms_that_make_no_sense_are_refused(
     assert not caplog.records
 
 
-def test_disabling_compiled_kernels_is_said_to_have_no_effect(
-    model_dir: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    load(model_dir)
-    assert not [record for record in caplog.records if "tensorrt" in record.message]
-    load(model_dir, disable_tensorrt=True)
-    (said,) = [record.message for record in caplog.records if "tensorrt" in record.message]
-    assert said.startswith("--disable-tensorrt has nothing to act on") and "eager PyTorch" in said
+def test_disabling_compiled_kernels_means_eager_pytorch(model_dir: Path) -> None:
+    compiled, eager = load(model_dir), load_pytorch(model_dir)
+    assert (compiled.network.runtime, eager.network.runtime) == ("openvino", "pytorch")
+    np.testing.assert_allclose(scores(compiled, wave()), scores(eager, wave()), atol=1e-5)
 
 
 def test_the_heads_rows_are_put_in_the_order_of_emotions(model_dir: Path) -> None:
     """Nine labels in any order in the files; the same head, bit for bit, once loaded."""
-    expected = load(model_dir)
+    expected = load_pytorch(model_dir)
     order = np.random.default_rng(3).permutation(9)
     tokens(tuple(random_model.TOKENS[i] for i in order))(model_dir)
 
@@ -100,11 +104,12 @@ def test_the_heads_rows_are_put_in_the_order_of_emotions(model_dir: Path) -> Non
 
     rewrite_weights(model_dir, reorder)
     for attempt in ("from the checkpoint", "from the slim weights"):
-        loaded = load(model_dir)
+        loaded = load_pytorch(model_dir)
         for name in ("weight", "bias"):
             got, want = (getattr(one.network.backbone.proj, name) for one in (loaded, expected))
             assert torch.equal(got, want), attempt
         assert np.array_equal(scores(loaded, wave()), scores(expected, wave())), attempt
+    np.testing.assert_allclose(scores(load(model_dir), wave()), scores(expected, wave()), atol=1e-5)
 
 
 def test_checkpoint_in_other_nestings_and_formats(model_dir: Path) -> None:
@@ -280,7 +285,7 @@ def test_sixteen_bits_stay_close(model_dir: Path, subtests: pytest.Subtests) -> 
     expected = scores(load(model_dir), wave())
     for precision in ["bf16", "fp16"]:
         with subtests.test(precision=precision):
-            loaded = load(model_dir, precision=precision)
+            loaded = load_pytorch(model_dir, precision=precision)
             (dtype,) = {p.dtype for p in loaded.network.backbone.parameters()}
             assert str(dtype) == {"bf16": "torch.bfloat16", "fp16": "torch.float16"}[precision]
             assert np.abs(scores(loaded, wave()) - expected).max() < 0.05
