@@ -104,7 +104,12 @@ def our_predict(directory: Path, precision: str) -> Callable[[list[np.ndarray]],
     from emotion2vec_ui.models import files
     from emotion2vec_ui.models import loader as model
 
-    settings = Settings(model=str(directory), device="cpu", precision=precision)
+    settings = Settings(
+        model=str(directory),
+        device="cpu",
+        precision="fp32" if precision == "pytorch" else precision,
+        disable_tensorrt=precision == "pytorch",
+    )
     location = files.resolve(settings)
     assert location is not None
     loaded = model.load(location, settings)
@@ -135,7 +140,26 @@ def run_child(directory: Path, who: str, part: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-WHO = {"funasr": "funasr, fp32", "fp32": "ours, fp32", "bf16": "ours, bf16"}
+WHO = {
+    "funasr": "funasr, fp32",
+    "pytorch": "ours, fp32, PyTorch",
+    "fp32": "ours, fp32",
+    "bf16": "ours, bf16",
+    "int8": "ours, int8",
+}
+
+GFLOP_PER_S_OF_AUDIO = 21.0
+"""Of a clip of 10 s at full size, counted by torch.utils.flop_counter."""
+
+
+def matrix_peak_gflop_s(dtype_name: str) -> float:
+    """The most that this machine did of a product of two square matrices."""
+    import torch
+
+    size = 2048
+    one = torch.ones(size, size, dtype=getattr(torch, dtype_name))
+    best_s = min(timed(lambda _: one @ one, []) for _ in range(8))
+    return 2 * size**3 / best_s / 1e9
 
 
 def table(directory: Path, quick: bool, with_hour: bool) -> str:
@@ -145,7 +169,9 @@ def table(directory: Path, quick: bool, with_hour: bool) -> str:
     parts = ["latency", f"mixed-{clips}", *(f"long-{s:g}" for s in LONG_S)]
     for part in parts:
         for who in WHO:
-            figures[who][part] = run_child(directory, who, part)
+            # PyTorch is there to be compared with; of long recordings nobody needs it.
+            if who != "pytorch" or not part.startswith("long"):
+                figures[who][part] = run_child(directory, who, part)
     hour = f"long-{60 if quick else HOUR_S:g}"
     if with_hour:
         figures["bf16"][hour] = run_child(directory, "bf16", hour)
@@ -157,6 +183,16 @@ def table(directory: Path, quick: bool, with_hour: bool) -> str:
         row = figures[who]["latency"]
         cells = (f"{row[f'{s:g}']:.2f}" if "failed" not in row else "-" for s in LATENCY_S)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "## Share of what the processor does in matrix products, clip of 10 s", ""]
+    peaks = {"fp32": matrix_peak_gflop_s("float32"), "bf16": matrix_peak_gflop_s("bfloat16")}
+    lines += ["| | GFLOP/s | largest matrix product, GFLOP/s | share |", "|---|---|---|---|"]
+    for who, name in WHO.items():
+        row = figures[who]["latency"]
+        if who == "int8" or "failed" in row:
+            continue
+        peak = peaks["bf16" if who == "bf16" else "fp32"]
+        done = GFLOP_PER_S_OF_AUDIO * 10 / row["10"]
+        lines.append(f"| {name} | {done:.0f} | {peak:.0f} | {done / peak:.0%} |")
     lines += ["", f"## {clips} clips of 1 to 30 s", ""]
     lines += [
         "| | audio, s | taken, s | times real time | peak memory, MB |",

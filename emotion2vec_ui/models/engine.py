@@ -2,11 +2,12 @@
 
 `batching` builds the answers of many callers from these parts.
 
-Long audio is cut into windows of at most `WINDOW_S`, each normalised by itself as every utterance
-is. Neighbouring windows overlap by `2 * CONTEXT_S`; the frames up to the middle of the overlap are
-taken from the one, the others from the other, so every frame is counted once and was computed with
-a second of audio on both sides. Windows start on the 20 ms grid, so that a long recording has the
-same frames as a short one. Its logits and its embedding are the means over all frames.
+Audio of more than `WINDOW_S` is cut into windows of at most `LONG_WINDOW_S`, each normalised by
+itself as every utterance is. Neighbouring windows overlap by `2 * CONTEXT_S`; the frames up to the
+middle of the overlap are taken from the one, the others from the other, so every frame is counted
+once and was computed with a second of audio on both sides. Windows start on the 20 ms grid, so that
+a long recording has the same frames as a short one. Its logits and its embedding are the means over
+all frames.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 WINDOW_S = 30.0
 """Longest window: the article advises 1-30 s, and attention grows with its square."""
+
+LONG_WINDOW_S = 20.0
+"""Longest window of a recording that must be cut: per second of it, windows of 30 s take a tenth
+longer, for attention, and shorter ones repeat more context (benchmarks/results/speed.md)."""
 
 LOW_VRAM_WINDOW_S = 10.0
 """The same for --low-vram: 1/9 of the attention bias of a 30 s window."""
@@ -102,16 +107,16 @@ class Window:
 
 
 def plan(n_samples: int, window_s: float = WINDOW_S) -> list[Window]:
-    """Cuts a recording into windows of nearly equal length.
+    """Cuts a recording into windows of nearly equal length, of at most `LONG_WINDOW_S`.
 
     Args:
         n_samples: at least 400, at 16 kHz.
-        window_s: the longest window in seconds.
+        window_s: the longest recording in seconds that is one window.
     """
     total = frame_count(n_samples)
-    longest = int(window_s * SAMPLE_RATE_HZ)
-    if n_samples <= longest:
+    if n_samples <= int(window_s * SAMPLE_RATE_HZ):
         return [Window(0, n_samples, 0, total)]
+    longest = int(min(window_s, LONG_WINDOW_S) * SAMPLE_RATE_HZ)
     context = int(CONTEXT_S * FRAMES_PER_S)
     # Frames taken from one window when it has a neighbour on both sides.
     core = frame_count(longest) - 2 * context

@@ -6,10 +6,12 @@ Importing this module imports neither torch nor funasr.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,10 +96,12 @@ def choose_device(name: str) -> str:
     Raises:
         DeviceUnavailable: it was asked for by name and is not there.
     """
+    if name == "cpu" or (name == "auto" and not _has_nvidia_gpu()):
+        return "cpu"
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and not count):
+    if name == "auto" and not count:
         return "cpu"
     index = int(name.partition(":")[2] or 0)
     if not count:
@@ -107,6 +111,18 @@ def choose_device(name: str) -> str:
         problem = Phrase("device.no_such_gpu", count=count, last=count - 1)
         raise DeviceUnavailable(device=name, problem=problem)
     return f"cuda:{index}"
+
+
+def _has_nvidia_gpu() -> bool:
+    """Whether NVIDIA's driver is here and has a GPU; asks the driver, for torch takes a second."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    # CUDA's driver API: 0 is success (docs.nvidia.com/cuda/cuda-driver-api).
+    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    return not failed and count.value > 0
 
 
 def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tuple[str, list[str]]:
@@ -276,7 +292,7 @@ def _by_openvino(
         ModelLoadError: int8, which PyTorch does not do here, is asked for and cannot be had.
     """
     try:
-        from emotion2vec_ui.models import emotion2vec_graph, int8
+        from emotion2vec_ui.models import emotion2vec_graph
         from emotion2vec_ui.models.openvino_network import OpenVinoNetwork
 
         on_state("loading")
@@ -285,6 +301,8 @@ def _by_openvino(
             raise OSError("no folder for the slim weights can be written to")
         graph = emotion2vec_graph.build(weights.tensors, files.config)
         if precision == "int8":
+            from emotion2vec_ui.models import int8  # what reads sound takes half a second
+
             graph = int8.quantised(graph, weights, settings, on_state)
         order = [files.labels.index(emotion) for emotion in EMOTIONS]
         return _Made(
