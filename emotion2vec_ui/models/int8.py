@@ -2,7 +2,7 @@
 
 NNCF measures the range of every activation on a few clips and chooses the steps by it. Only the
 linear layers of the transformer take 8 bits: each convolution is followed by a normalisation, which
-raises the rounding errors of quiet frames to the level of speech (benchmarks/results/runtime.md).
+raises the rounding errors of quiet frames to the level of speech (docs/performance.md).
 
 NNCF is an extra (requirements-int8.txt), needed only where the file is made.
 """
