@@ -9,6 +9,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -254,9 +255,10 @@ def _tell(
             }
         )
     else:
+        key = "batch.done" if done.done else "batch.nothing_new"
         say(
             texts.text(
-                "batch.done",
+                key,
                 lang,
                 done=done.done,
                 skipped=done.skipped,
@@ -360,6 +362,8 @@ def _interrupts_kept() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    # The first process starts a helper of multiprocessing, which lets Ctrl-C through again.
+    resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -83,8 +83,8 @@ class Progress:
 
     @property
     def eta_s(self) -> float | None:
-        """Until the end, by the bytes of the files; None before the first is done."""
-        if not self.bytes_done:
+        """Until the end, by the bytes of the files; None before one is recognised."""
+        if not self.audio_s or not self.bytes_done:
             return None
         return self.elapsed_s * self.bytes_left / self.bytes_done
 
