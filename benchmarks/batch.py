@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -176,7 +177,11 @@ def resume(place: Path, model: str, count: int) -> list[str]:
     for number in range(count - 1):
         inside = folder / f"{number // 1000:04}"
         inside.mkdir(exist_ok=True)
-        os.link(first, inside / f"{number:06}.wav")
+        path = inside / f"{number:06}.wav"
+        if number % 1000:
+            os.link(inside / f"{number // 1000 * 1000:06}.wav", path)
+        else:  # a file system allows 65,000 links to one file
+            shutil.copy(first, path)
     journal = Journal(out.with_name(out.name + ".journal"))
     ((row, _),) = journal.rows()
     for file in manifest.select(str(folder)).files(print):
