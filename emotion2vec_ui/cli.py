@@ -20,9 +20,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from emotion2vec_ui import __version__, logs, texts
+from emotion2vec_ui.batch import command as batch_command
+from emotion2vec_ui.console import (
+    FAILED,
+    INTERRUPTED,
+    OK,
+    USAGE,
+    in_words,
+    language,
+    print_json,
+    say,
+)
 from emotion2vec_ui.errors import EmotionError, OutputError
 from emotion2vec_ui.settings import (
     Parser,
@@ -42,8 +53,6 @@ if TYPE_CHECKING:
     from emotion2vec_ui.records.robustness import RobustnessTest
 
 log = logging.getLogger(__name__)
-
-OK, FAILED, USAGE = 0, 1, 2
 
 Command = Callable[[Settings, argparse.Namespace], int]
 """Settings and the command's own options in, the exit code out."""
@@ -69,15 +78,18 @@ def main(argv: Sequence[str]) -> int:
         command: Command = options.run
         settings = _settings(options)
     except UsageError as error:
-        _say(f"{parser.prog}: {error}")
+        say(f"{parser.prog}: {error}")
         return USAGE
     try:
         return command(settings, options)
+    except UsageError as error:
+        say(f"{parser.prog}: {error}")
+        return USAGE
     except EmotionError as error:
-        _say(_in_words(error, settings))
+        say(in_words(error, language(settings)))
         return FAILED
     except KeyboardInterrupt:
-        return 130  # the shell's number for Ctrl-C
+        return INTERRUPTED
 
 
 _TOP_LEVEL = ("-h", "--help", "--version")
@@ -131,6 +143,11 @@ def _parser() -> Parser:
     calibrate_.add_argument(
         "--out", type=Path, metavar="FILE", help="default: reference.npz beside the model"
     )
+
+    batch_ = add(
+        "batch", batch_command.run, "recognise many files into one table", ("model", "audio")
+    )
+    batch_command.add_arguments(batch_)
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -205,7 +222,7 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
     from emotion2vec_ui.records.report import to_dict
 
     logs.configure("text")
-    lang = _language(settings)
+    lang = language(settings)
     failed = 0
     with _recogniser(settings) as recogniser:
         for path in options.files:
@@ -219,18 +236,18 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
                 )
             except EmotionError as error:
                 failed += 1
-                _say(f"{path}: {_in_words(error, settings)}")
+                say(f"{path}: {in_words(error, language(settings))}")
                 if options.json:
-                    _print_json({"error": error.to_dict(lang), "file": str(path)})
+                    print_json({"error": error.to_dict(lang), "file": str(path)})
                 continue
             folder = None if result.saved is None else result.saved.folder
             if options.json:
                 where = {"file": str(path), "output_dir": None if folder is None else str(folder)}
-                _print_json(to_dict(result.report) | where)
+                print_json(to_dict(result.report) | where)
             else:
                 print(_as_text(path, result.report, folder, lang))
     if len(options.files) > 1:
-        _say(f"{len(options.files) - failed} ok, {failed} failed")
+        say(f"{len(options.files) - failed} ok, {failed} failed")
     return FAILED if failed else OK
 
 
@@ -240,9 +257,9 @@ def robustness(settings: Settings, options: argparse.Namespace) -> int:
     with _recogniser(settings) as recogniser:
         test = recogniser.robustness(options.file, seed=options.seed)
     if options.json:
-        _print_json(asdict(test))
+        print_json(asdict(test))
     else:
-        print(_robustness_as_text(test, _language(settings)))
+        print(_robustness_as_text(test, language(settings)))
     return OK
 
 
@@ -255,23 +272,23 @@ def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     from emotion2vec_ui.pipeline import calibration
     from emotion2vec_ui.reading import familiarity
 
-    lang = _language(settings)
+    lang = language(settings)
     manifest = calibration.read_manifest(
         options.manifest, path_column=options.path_column, label_column=options.label_column
     )
     for label, count in manifest.left_out.items():
-        _say(texts.text("calibrate.left_out", lang, count=count, label=label or "-"))
+        say(texts.text("calibrate.left_out", lang, count=count, label=label or "-"))
     location = files.resolve(settings)
     if location is None:
-        _say(texts.text("doctor.model_absent", lang, id=files.wanted_id(settings)))
+        say(texts.text("doctor.model_absent", lang, id=files.wanted_id(settings)))
         return FAILED
     if location.is_built_in:
-        _say(texts.text("calibrate.built_in", lang))
+        say(texts.text("calibrate.built_in", lang))
         return USAGE
 
     def left_out(path: Path, error: EmotionError) -> None:
         problem = error.message(lang)
-        _say("\r" + texts.text("calibrate.unusable", lang, path=path, problem=problem))
+        say("\r" + texts.text("calibrate.unusable", lang, path=path, problem=problem))
 
     found = calibration.run(
         options.manifest,
@@ -338,7 +355,7 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
     from emotion2vec_ui import doctor
 
     findings = doctor.run(settings)
-    lang = _language(settings)
+    lang = language(settings)
     print(doctor.to_json(findings, lang) if options.json else doctor.render(findings, lang))
     return doctor.exit_code(findings)
 
@@ -360,10 +377,6 @@ def _recogniser(settings: Settings) -> Iterator[Recogniser]:
         yield recogniser
     finally:
         recogniser.stop(timeout_s=1.0)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False))
 
 
 def _robustness_as_text(test: RobustnessTest, lang: str) -> str:
@@ -442,21 +455,7 @@ def _listen(settings: Settings) -> socket.socket | None:
         if error.errno == errno.EADDRINUSE:
             process = port_holder(port)
             by = f" by {process}" if process else ""
-            _say(f"Port {port} is taken{by}. Stop that, or choose another with --server-port.")
+            say(f"Port {port} is taken{by}. Stop that, or choose another with --server-port.")
         else:
-            _say(f"Cannot listen on {name}:{port}: {error.strerror}. See --server-name.")
+            say(f"Cannot listen on {name}:{port}: {error.strerror}. See --server-name.")
         return None
-
-
-def _language(settings: Settings) -> str:
-    locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
-    return settings.lang or texts.negotiate(locale.partition(".")[0].replace("_", "-"))
-
-
-def _in_words(error: EmotionError, settings: Settings) -> str:
-    lang = _language(settings)
-    return f"{error.message(lang)} {error.hint(lang)}".strip()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -5,7 +5,7 @@ each in the API, the page and the command line maps these; nothing else does.
 
     EmotionError (500)
         InputError (400)
-            MissingAudio, BadField, AudioUnreadable, ManifestError (400)
+            MissingAudio, BadField, AudioUnreadable, ManifestError, NoRecordings (400)
             UploadTooLarge, AudioTooLong (413)
             AudioDecodeError (415)
             AudioUnusable (422)
@@ -18,7 +18,9 @@ each in the API, the page and the command line maps these; nothing else does.
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
         OutputError (500)
-            DiskFull (507)
+            ResultsFileError (500)
+            DiskFull, BatchDiskFull (507)
+        PackageMissing (500)
         ResultNotFound (404)
 """
 
@@ -104,6 +106,12 @@ class ManifestError(InputError):
     """Facts: name, problem."""
 
     code = "manifest"
+
+
+class NoRecordings(InputError):
+    """What was given holds nothing to recognise. Facts: name, problem."""
+
+    code = "no_recordings"
 
 
 class UploadTooLarge(InputError):
@@ -258,11 +266,29 @@ class OutputError(EmotionError):
     code = "cannot_write"
 
 
+class ResultsFileError(OutputError):
+    """A table of results cannot be continued. Facts: path, problem."""
+
+    code = "results_file"
+
+
 class DiskFull(OutputError):
     """Facts: free_mb."""
 
     code = "disk_full"
     status = 507
+
+
+class BatchDiskFull(DiskFull):
+    """Facts: free_mb, path of what keeps the rows that are done."""
+
+    code = "batch_disk_full"
+
+
+class PackageMissing(EmotionError):
+    """Something optional was asked for and is not installed. Facts: package, purpose."""
+
+    code = "package_missing"
 
 
 class ResultNotFound(EmotionError):

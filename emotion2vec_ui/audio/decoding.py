@@ -17,7 +17,7 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from emotion2vec_ui.audio.load import Clip, load, shown_name
-from emotion2vec_ui.errors import AudioDecodeError, ShuttingDown
+from emotion2vec_ui.errors import AudioDecodeError, AudioUnreadable, ShuttingDown
 
 WORKERS = 2
 NICENESS = 5
@@ -43,17 +43,26 @@ class Decoder:
 
     Args:
         max_duration_s: Longest recording accepted.
+        workers: Number of processes.
+        tasks_per_worker: Files after which a process is replaced.
     """
 
-    def __init__(self, max_duration_s: float) -> None:
+    def __init__(
+        self,
+        max_duration_s: float,
+        *,
+        workers: int = WORKERS,
+        tasks_per_worker: int = TASKS_PER_WORKER,
+    ) -> None:
         self._max_duration_s = max_duration_s
+        self._workers = workers
         self._lock = threading.Lock()
         self._running: set[ProcessFuture[Clip]] = set()
         self._stopped = False
         # Not fork: this process has threads, and a model that the workers must not copy.
         self._pool = ProcessPool(
-            max_workers=WORKERS,
-            max_tasks=TASKS_PER_WORKER,
+            max_workers=workers,
+            max_tasks=tasks_per_worker,
             context=multiprocessing.get_context("spawn"),
             initializer=_lower_priority,
         )
@@ -63,10 +72,15 @@ class Decoder:
 
         Raises:
             AudioDecodeError: Also when the worker crashed or took too long.
+            AudioUnreadable: There is no such file.
             InputError: Whatever `audio.load` raised.
             ShuttingDown: `stop` was called before it was done.
         """
-        megabytes = path.stat().st_size / 1e6
+        try:
+            megabytes = path.stat().st_size / 1e6
+        except OSError as error:
+            problem = error.strerror or "I/O error"
+            raise AudioUnreadable(name=shown_name(name), problem=problem) from None
         timeout_s = min(TIMEOUT_BASE_S + TIMEOUT_PER_MB_S * megabytes, TIMEOUT_MAX_S)
         with self._lock:
             if self._stopped:
@@ -93,7 +107,7 @@ class Decoder:
 
     def warm_up(self) -> None:
         """Starts the workers and their imports now instead of with the first request."""
-        for _ in range(WORKERS):
+        for _ in range(self._workers):
             self._pool.schedule(_nothing)
 
     def stop(self) -> None:

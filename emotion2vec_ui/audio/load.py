@@ -58,6 +58,13 @@ CONTAINERS = (
 """FFmpeg demuxers that may open an upload. Play lists (hls, concat, dash, ...) are not among them:
 they would make the server read other files or addresses named inside the upload."""
 
+ENDINGS = (
+    "3g2,3gp,aac,ac3,aif,aifc,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,m2ts,m4a,m4b,m4v,"
+    "mka,mkv,mov,mp2,mp3,mp4,mpeg,mpg,mts,oga,ogg,ogv,opus,ra,rf64,rm,snd,spx,tta,ts,voc,w64,wav,"
+    "wave,weba,webm,wma,wmv,wv,xwma"
+)
+"""Of the names of files that can be read: what to look for in a folder."""
+
 _CORRECTED_LENGTH = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 
 

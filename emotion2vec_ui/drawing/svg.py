@@ -7,7 +7,7 @@ of the width, which are written as CSS percentages.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ SPECTRUM_RANGE_DB = 80.0
 
 _TICK_STEPS_S = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)
 _MAX_TICK_GAPS = 7
+_MAX_COLUMN_TICKS = 4
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,17 @@ class Area:
 
     emotion: str
     path: str
+
+
+@dataclass(frozen=True)
+class Rect:
+    """One emotion's part of a stacked column; sizes are those of the drawing."""
+
+    emotion: str
+    x: str
+    y: str
+    width: str
+    height: str
 
 
 @dataclass(frozen=True)
@@ -219,6 +231,61 @@ def areas(curve: Curve, labels: Sequence[str], drawn: Container[str]) -> tuple[A
         stacked.append(Area(labels[index], _closed(edges[0] + edges[1][::-1])))
         base = top
     return tuple(stacked)
+
+
+# --- many recordings ------------------------------------------------------------------------------
+
+
+def shares(counts: Mapping[str, int]) -> tuple[Piece, ...]:
+    """Emotions side by side, the most frequent first, as wide as there are recordings of each."""
+    total = sum(counts.values())
+    pieces = []
+    done = 0
+    for emotion, count in sorted(counts.items(), key=lambda item: -item[1]):
+        pieces.append(
+            Piece(
+                emotion=emotion,
+                left=f"{done / total:.3%}",
+                width=f"{count / total:.3%}",
+                has_face=count / total > FACE_FROM,
+            )
+        )
+        done += count
+    return tuple(pieces)
+
+
+def stacked_columns(
+    periods: Sequence[Mapping[str, int]], emotions: Sequence[str]
+) -> tuple[Rect, ...]:
+    """A column per period, 1000 wide and 100 high together; the highest touches the top.
+
+    Args:
+        periods: recordings of each emotion; one period at least has some.
+        emotions: from the bottom up.
+    """
+    highest = max(sum(counts.values()) for counts in periods)
+    step = 1000 / len(periods)
+    rects = []
+    for place, counts in enumerate(periods):
+        top = 100.0
+        for emotion in emotions:
+            height = 100 * counts.get(emotion, 0) / highest
+            top -= height
+            if height:
+                x, width = (place + 0.06) * step, 0.88 * step
+                rects.append(
+                    Rect(emotion, f"{x:.1f}", f"{top:.2f}", f"{width:.1f}", f"{height:.2f}")
+                )
+    return tuple(rects)
+
+
+def column_ticks(names: Sequence[str]) -> tuple[Tick, ...]:
+    """Names below some of the columns, so that a phone has room for them."""
+    step = -(-len(names) // _MAX_COLUMN_TICKS)
+    return tuple(
+        Tick(left=f"{(place + 0.5) / len(names):.2%}", label=names[place])
+        for place in range(0, len(names), step)
+    )
 
 
 def _closed(points: Iterable[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from emotion2vec_ui.errors import InputError, ManifestError
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models.batching import Batcher
 from emotion2vec_ui.reading import calibration
+from emotion2vec_ui.records import manifests
 from emotion2vec_ui.texts import Phrase
 
 if TYPE_CHECKING:
@@ -80,25 +80,12 @@ def read_manifest(path: Path, *, path_column: str, label_column: str) -> Manifes
     """
     clips: list[Labelled] = []
     left_out: Counter[str] = Counter()
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            for column in (path_column, label_column):
-                if column not in columns:
-                    found = ", ".join(columns) or "-"
-                    problem = Phrase("manifest.no_column", column=column, found=found)
-                    raise ManifestError(name=path, problem=problem)
-            for row in reader:
-                label = (row[label_column] or "").strip().lower()
-                if label not in EMOTIONS:
-                    left_out[label] += 1
-                    continue
-                speaker = (row.get("speaker") or "").strip()
-                clips.append(Labelled(path.parent / (row[path_column] or ""), label, speaker))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        problem = Phrase("manifest.unreadable", detail=str(error))
-        raise ManifestError(name=path, problem=problem) from error
+    for row in manifests.read(path, (path_column, label_column)):
+        label = row[label_column].lower()
+        if label not in EMOTIONS:
+            left_out[label] += 1
+            continue
+        clips.append(Labelled(path.parent / row[path_column], label, row.get("speaker", "")))
     return Manifest(tuple(clips), dict(left_out))
 
 

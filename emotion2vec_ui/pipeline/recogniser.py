@@ -1,7 +1,8 @@
 """One recognition from file to folder: the verb that the page, the API and the command line share.
 
-Admit, decode, wait for the model, predict, describe, save: each a step of its own. Nothing here
-knows HTTP, Gradio or argparse; errors pass through as `EmotionError`.
+Admit, decode, wait for the model, predict, describe, save: each a step of its own. Who recognises
+many recordings at once (`batch`) takes the middle ones, `submit` and `answer`, without the ends.
+Nothing here knows HTTP, Gradio or argparse; errors pass through as `EmotionError`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import numpy as np
 from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.errors import BadField, DeviceLost, QueueFull, ShuttingDown
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
-from emotion2vec_ui.models.batching import Batcher, Job
+from emotion2vec_ui.models.batching import Batcher, Job, Priority
 from emotion2vec_ui.pipeline import robustness
 from emotion2vec_ui.pipeline.describe import (
     describe,
@@ -94,6 +95,21 @@ class Ended:
     audio_s: float
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """A decoded recording on its way through the model.
+
+    Attributes:
+        clip: what the model hears.
+        loaded: the model.
+        job: its place in the queue; afterwards, how long it took.
+    """
+
+    clip: Clip
+    loaded: Loaded
+    job: Job
+
+
 class Observer(Protocol):
     """What is told of a recogniser's work, by several threads at once."""
 
@@ -132,7 +148,7 @@ class Recogniser:
             low_vram=settings.low_vram, observe=observer.batch_done if observer else None
         )
         self._observer = observer
-        self._decode = decode
+        self.decode = decode
         self._lock = threading.Lock()
         self._inside = 0
         self._stopping = False
@@ -181,7 +197,7 @@ class Recogniser:
                 )
             started = time.perf_counter()
             on_progress("decode", 0.0)
-            clip = self._decode(path, name or path.name)
+            clip = self.decode(path, name or path.name)
             request.audio_s = clip.source.duration_s
             if cancelled():
                 raise Cancelled
@@ -194,21 +210,21 @@ class Recogniser:
                 model_wait_s = 0.0
             frames = granularity == "frame"
             on_progress("inference", 0.0)
-            prediction, inference_s = self._predict(
+            submitted = self.submit(
                 loaded,
-                clip.samples,
+                clip,
                 frames=frames,
                 features=frames and extract_embedding,
                 on_progress=lambda share: on_progress("inference", share),
-                cancelled=cancelled,
             )
+            prediction = self.answer(submitted, cancelled)
             utterances: tuple[Utterance, ...] = ()
             if frames:
                 utterances = self._utterances(loaded, clip, cancelled)
             timing = Timing(
                 decode_s=clip.decode_s,
                 model_load_s=model_wait_s,
-                inference_s=inference_s,
+                inference_s=submitted.job.inference_s,
                 total_s=time.perf_counter() - started,
             )
             report = describe(
@@ -229,6 +245,55 @@ class Recogniser:
                 saved = store.save(self.settings.outputs, report, clip.samples, embedding)
             on_progress("save", 1.0)
             return Recognition(report, saved)
+
+    def submit(
+        self,
+        loaded: Loaded,
+        clip: Clip,
+        *,
+        frames: bool,
+        features: bool = False,
+        priority: Priority = Priority.INTERACTIVE,
+        group: Hashable | None = None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> Submitted:
+        """Queues one decoded recording for the model; `answer` waits for it.
+
+        Args:
+            loaded: the model.
+            clip: what it hears.
+            frames: keep the logits of every frame.
+            features: keep the features of every frame.
+            priority: whether a person waits for this answer.
+            group: recordings with an equal group share one caller's turns.
+            on_progress: called from the model's thread with the share done, 0 to 1.
+
+        Raises:
+            ShuttingDown: the program is stopping.
+        """
+        job = self.batcher.submit(
+            loaded,
+            clip.samples,
+            frames=frames,
+            features=features,
+            priority=priority,
+            group=group,
+            on_progress=on_progress,
+        )
+        return Submitted(clip, loaded, job)
+
+    def answer(
+        self, submitted: Submitted, cancelled: Callable[[], bool] = lambda: False
+    ) -> Prediction:
+        """Waits for the answer to one recording.
+
+        Raises:
+            Cancelled: `cancelled` said so.
+            DeviceLost: the GPU failed; the model is loaded again.
+            EmotionError: any other failure of the model.
+        """
+        (prediction,) = self._answers(submitted.loaded, [submitted.job], cancelled)
+        return prediction
 
     def robustness(
         self,
@@ -256,7 +321,7 @@ class Recogniser:
         """
         with self._request(front, "robustness") as request:
             on_progress("decode", 0.0)
-            clip = self._decode(path, name or path.name)
+            clip = self.decode(path, name or path.name)
             on_progress("model", 0.0)
             loaded = self.holder.get(MODEL_WAIT_S)
 
@@ -328,23 +393,6 @@ class Recogniser:
                     retry_after_s=RETRY_AFTER_S,
                 )
             self._inside += 1
-
-    def _predict(
-        self,
-        loaded: Loaded,
-        samples: np.ndarray,
-        *,
-        frames: bool,
-        features: bool,
-        on_progress: Callable[[float], None],
-        cancelled: Callable[[], bool],
-    ) -> tuple[Prediction, float]:
-        """The answer for the whole recording, and the time in the model in s."""
-        job = self.batcher.submit(
-            loaded, samples, frames=frames, features=features, on_progress=on_progress
-        )
-        (prediction,) = self._answers(loaded, [job], cancelled)
-        return prediction, job.inference_s
 
     def _predict_all(
         self,

@@ -1,0 +1,1 @@
+"""Many recordings: what to recognise, doing it without losing work, the table of it."""
