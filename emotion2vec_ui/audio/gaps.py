@@ -1,7 +1,7 @@
 """Finds dropouts: gaps of nothing, with hard edges, inside sound.
 
-A pause fades: within the last 2 ms before it the sound is near its noise already. A lost packet or a
-full buffer leaves digital zero right beside loud sound.
+A pause fades: within the last 2 ms before it the sound is near its noise already. A lost packet or
+a full buffer leaves digital zero right beside loud sound.
 """
 
 from __future__ import annotations

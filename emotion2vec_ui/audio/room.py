@@ -4,7 +4,7 @@ Both are told from how the level moves in speech, in blocks of 30 s, so the memo
 `benchmarks/quality.py` measures how often they are right.
 
 - **Decay.** In a room the level of a band cannot fall faster than the sound dies away: by 60 dB in
-  the reverberation time (the idea of Ratnam et al. 2003 and Wen et al. 2008). The slopes of straight
+  the reverberation time (the idea of Ratnam et al. 2003, Wen et al. 2008). The slopes of straight
   lines through 104 ms of six bands are taken where the level starts within 20 dB of the loud
   syllables, and their steepest 5 % give the time. Exponential decay has one slope whatever the
   length of the line; babble, whose valleys are filled, falls the less the longer the line is.

@@ -338,9 +338,7 @@ class _Tail:
         self._start = max(self._start, number)
 
 
-def periodicity(
-    pieces: NDArray[np.floating[Any]], lags: tuple[int, int]
-) -> NDArray[np.float64]:
+def periodicity(pieces: NDArray[np.floating[Any]], lags: tuple[int, int]) -> NDArray[np.float64]:
     """Returns the highest normalised autocorrelation at the lags of voice.
 
     Args:
