@@ -3,9 +3,9 @@
     python benchmarks/quality.py DATA [--clips 20] [--seed 0] [--no-cost]
 
 DATA has a manifest.csv with the columns path (relative to it), corpus and speaker. Of each corpus,
-clips of different speakers are taken as they are (clean) and with one damage each, written to a file
-and read as the app reads it. Writes benchmarks/results/quality.md: hits of the damaged and false
-alarms of the clean clips, per damage and corpus, and the cost.
+clips of different speakers are taken as they are (clean) and with one damage each, written to a
+file and read as the app reads it. Writes benchmarks/results/quality.md: hits of the damaged and
+false alarms of the clean clips, per damage and corpus, and the cost.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def cut(clip: Clip, pool: Pool, rng: np.random.Generator) -> Sound:
 
 
 def noisy(kind: str, snr_db: float) -> Damage:
-    """White or pink noise or hum of 50 Hz with harmonics, at an SNR."""
+    """White or pink noise (flat under 60 Hz) or hum of 50 Hz with harmonics, at an SNR."""
 
     def make(clip: Clip, pool: Pool, rng: np.random.Generator) -> Sound:
         n = len(clip.samples)
@@ -173,7 +173,7 @@ def noisy(kind: str, snr_db: float) -> Damage:
             noise = rng.standard_normal(n)
             if kind == "pink":
                 hz = np.fft.rfftfreq(n, 1 / SAMPLE_RATE_HZ)
-                noise = np.fft.irfft(np.fft.rfft(noise) / np.sqrt(np.maximum(hz, 20)), n)
+                noise = np.fft.irfft(np.fft.rfft(noise) / np.sqrt(np.maximum(hz, 60)), n)
         return Sound(_at_snr(clip.samples, noise, snr_db))
 
     return make
@@ -230,8 +230,8 @@ def room(decay_s: float, direct_db: float, delay: int = 0) -> Damage:
 
 
 def inverted(clip: Clip, pool: Pool, rng: np.random.Generator) -> Sound:
-    """The second channel upside down."""
-    return Sound(np.stack([clip.samples, -clip.samples], axis=1))
+    """The second channel upside down, and 1 dB quieter."""
+    return Sound(np.stack([clip.samples, -0.9 * clip.samples], axis=1))
 
 
 def delayed(clip: Clip, pool: Pool, rng: np.random.Generator) -> Sound:
@@ -251,7 +251,7 @@ def two_microphones(clip: Clip, pool: Pool, rng: np.random.Generator) -> Sound:
 
 
 def two_parties(clip: Clip, pool: Pool, rng: np.random.Generator) -> Sound:
-    """A call: each talks in one channel, overlapping a little, and is heard 30 dB lower in the other."""
+    """A call: each talks in one channel and is heard 30 dB lower in the other; a third overlaps."""
     (other,) = pool.others(clip, 1, rng)
     overlap = min(len(clip.samples), len(other.samples)) // 3
     n = len(clip.samples) + len(other.samples) - overlap
@@ -390,9 +390,9 @@ def cost(folder: Path) -> list[str]:
     load(long_path)
     took_s = time.process_time() - started
     return [
-        f"An hour of mono at 16 kHz: {took_s:.1f} s of processor time to decode and judge, "
+        f"An hour of mono at 16 kHz: {took_s:.1f} s of processor time to decode and judge it, "
         f"{took_s / HOUR_S:.2%} of its length; {peak_rss_mb() - before_mb:.0f} MB more than before, "
-        f"{HOUR_S * SAMPLE_RATE_HZ * 4 / 1e6:.0f} MB of them its samples."
+        f"of them {HOUR_S * SAMPLE_RATE_HZ * 4 / 1e6:.0f} MB its samples."
     ]
 
 

@@ -349,10 +349,9 @@ def _dropout_check(levels: Levels) -> Check:
                 )
             if lost[in_speech].mean() < DROPOUT_BELOW_NOISE_LEAST:
                 lost[:] = False
-        offset = np.float32(levels.x.mean(dtype=np.float64))
-        # Digital zero is 0 where the gap was made after an offset came in, else the offset.
-        for level in (np.float32(0), offset):
-            lost |= inside(frames.time_s, find_gaps(levels.x - level, levels.speech_power))
+        # A gap is 0 where it was made after an offset came in, else the offset.
+        for zero in {0.0, float(levels.x.mean(dtype=np.float64))}:
+            lost |= inside(frames.time_s, find_gaps(levels.x, zero, levels.speech_power))
         lost_share = float(lost[in_speech].mean())
     return _compare("dropouts", lost_share, "fraction", "at_most", DROPOUT_WARN, "check_connection",
                     "dropouts", fail_limit=DROPOUT_FAIL)  # fmt: skip

@@ -23,11 +23,14 @@ EDGE_BELOW_SPEECH_DB = 35.0
 BLOCK_SAMPLES = 30 * SAMPLE_RATE_HZ
 
 
-def find_gaps(x: NDArray[np.float32], speech_power: float) -> tuple[tuple[float, float], ...]:
+def find_gaps(
+    x: NDArray[np.float32], zero: float, speech_power: float
+) -> tuple[tuple[float, float], ...]:
     """Returns (start_s, end_s) of each gap, rising and disjoint.
 
     Args:
-        x: (n,), 16 kHz mono, full scale 1; zero is the level of silence.
+        x: (n,), 16 kHz mono, full scale 1.
+        zero: Value of the samples in a gap.
         speech_power: Mean power of the speech, relative to full scale squared, over 0.
     """
     nothing = np.float32(np.sqrt(speech_power) * 10 ** (-NOTHING_BELOW_SPEECH_DB / 20))
@@ -37,16 +40,18 @@ def find_gaps(x: NDArray[np.float32], speech_power: float) -> tuple[tuple[float,
     gaps = []
     # Blocks overlap by the longest gap, and each gives the gaps that start in it.
     for first in range(0, len(x), BLOCK_SAMPLES):
-        quiet = np.abs(x[max(0, first - 1) : first + BLOCK_SAMPLES + longest + 1]) <= nothing
-        bounds = np.flatnonzero(np.diff(quiet)) + max(0, first - 1) + 1
+        begin = max(0, first - edge)
+        part = x[begin : first + BLOCK_SAMPLES + longest + edge] - np.float32(zero)
+        quiet = np.abs(part) <= nothing
+        bounds = np.flatnonzero(np.diff(quiet)) + 1
         if len(quiet) and quiet[0]:
             bounds = bounds[1:]  # the end of a run that started before
         runs = bounds[: len(bounds) // 2 * 2].reshape(-1, 2)
         lengths = runs[:, 1] - runs[:, 0]
         for start, stop in runs[(lengths >= shortest) & (lengths <= longest)]:
-            if not first <= start < first + BLOCK_SAMPLES:
+            if not first <= begin + start < first + BLOCK_SAMPLES:
                 continue
-            beside = (x[max(0, start - edge) : start], x[stop : stop + edge])
+            beside = (part[max(0, start - edge) : start], part[stop : stop + edge])
             if all(np.mean(np.square(side, dtype=np.float64)) >= edge_power for side in beside):
-                gaps.append((start / SAMPLE_RATE_HZ, stop / SAMPLE_RATE_HZ))
+                gaps.append(((begin + start) / SAMPLE_RATE_HZ, (begin + stop) / SAMPLE_RATE_HZ))
     return tuple(gaps)

@@ -16,7 +16,7 @@ Both are told from how the level moves in speech, in blocks of 30 s, so the memo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,13 @@ PERIODICITY_WITHIN_DB = 15.0
 # One voice: valleys (the quietest 5 %) deeper than this line; a clearer pitch asks for less depth.
 VALLEY_AT_NO_PITCH_DB = -43.0
 VALLEY_PER_PERIODICITY_DB = 33.0
+# Hum fills valleys up to 500 Hz only: above, they are then 10 dB deeper than over all; in babble
+# at most 9 dB.
+HUM_DEEPER_DB = 9.0
+HUM_BELOW_HZ = 500.0
+# Valleys filled this far above the line mean many voices, whatever the decay says: babble of eight
+# at 0 dB reaches 13-20 dB, rooms up to 1.2 s 12 dB.
+BABBLE_ABOVE_LINE_DB = 13.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class _Block:
     short_slope: float
     long_slope: float
     valley_db: float
+    high_valley_db: float
     periodicity: float
 
 
@@ -120,24 +128,26 @@ def measure_room(x: NDArray[np.float32], speech: tuple[tuple[float, float], ...]
             blocks.append(block)
     if not blocks:
         return Room(None, None, None)
-    steadiness_db, short, long, valley_db, periodic = np.median(
-        [
-            (b.steadiness_db, b.short_slope, b.long_slope, b.valley_db, b.periodicity)
-            for b in blocks
-        ],
-        axis=0,
-    ).tolist()
-    if steadiness_db < STEADY_DB:
+    median = _Block(*np.median([astuple(block) for block in blocks], axis=0).tolist())
+    return _room_of(median)
+
+
+def _room_of(block: _Block) -> Room:
+    """Returns what the figures mean."""
+    short, long, valley_db = block.short_slope, block.long_slope, block.valley_db
+    if block.steadiness_db < STEADY_DB:
         return Room(None, None, None)
     beyond = long - DECAY_OFFSET_DB_PER_S
     decay_s = min(LONGEST_DECAY_S, DECAY_DB / beyond) if beyond > 0 else LONGEST_DECAY_S
-    limit_db = VALLEY_AT_NO_PITCH_DB + VALLEY_PER_PERIODICITY_DB * periodic
+    limit_db = VALLEY_AT_NO_PITCH_DB + VALLEY_PER_PERIODICITY_DB * block.periodicity
+    hum = block.high_valley_db < valley_db - HUM_DEEPER_DB
     if decay_s > ROOM_S:
-        if short < DECAY_RATIO * long or short < DECAY_SLOW_DB_PER_S:
+        is_room = short < DECAY_RATIO * long or short < DECAY_SLOW_DB_PER_S
+        if is_room and (hum or valley_db < limit_db + BABBLE_ABOVE_LINE_DB):
             # The room fills the valleys: they say nothing of other voices.
             return Room(decay_s, None, None)
-        return Room(None, valley_db, limit_db)
-    return Room(decay_s, valley_db, limit_db)
+        return Room(None, None, None) if hum else Room(None, valley_db, limit_db)
+    return Room(decay_s, None, None) if hum else Room(decay_s, valley_db, limit_db)
 
 
 def _measure_block(x: NDArray[np.float32]) -> _Block | None:
@@ -153,20 +163,25 @@ def _measure_block(x: NDArray[np.float32]) -> _Block | None:
     bands = np.stack(
         [power[:, (hz >= low) & (hz < high)].sum(axis=1) for low, high in BANDS_HZ], axis=1
     )
-    total = power[:, 1:].sum(axis=1)
-    if total.mean() <= TINY:
+    total, high = power[:, 1:].sum(axis=1), power[:, hz >= HUM_BELOW_HZ].sum(axis=1)
+    if high.mean() <= TINY:
         return None
     quiet = _smooth_db(bands, 5)
     steadiness_db = np.median(np.quantile(quiet, 0.2, axis=0) - np.quantile(quiet, 0.02, axis=0))
-    valley_db = np.quantile(_smooth_db(total, 5), 0.05) - 10 * np.log10(total.mean())
     level_db = _smooth_db(bands, 3)
     return _Block(
         steadiness_db=float(steadiness_db),
         short_slope=_steepest_fall(level_db, SHORT_FRAMES, 0.02),
         long_slope=_steepest_fall(level_db, LONG_FRAMES, 0.05),
-        valley_db=float(valley_db),
+        valley_db=_valley_db(total),
+        high_valley_db=_valley_db(high),
         periodicity=_loud_periodicity(x),
     )
+
+
+def _valley_db(power: FloatArray) -> float:
+    """Returns the level of the quietest 5 %, in dB relative to the mean power, (n,)."""
+    return float(np.quantile(_smooth_db(power, 5), 0.05) - 10 * np.log10(power.mean()))
 
 
 def _smooth_db(power: FloatArray, frames: int) -> FloatArray:
