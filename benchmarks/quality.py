@@ -391,7 +391,7 @@ def cost(folder: Path) -> list[str]:
     took_s = time.process_time() - started
     return [
         f"An hour of mono at 16 kHz: {took_s:.1f} s of processor time to decode and judge it, "
-        f"{took_s / HOUR_S:.2%} of its length; {peak_rss_mb() - before_mb:.0f} MB more than before, "
+        f"{took_s / HOUR_S:.2%} of its length; {peak_rss_mb() - before_mb:.0f} MB more memory, "
         f"of them {HOUR_S * SAMPLE_RATE_HZ * 4 / 1e6:.0f} MB its samples."
     ]
 

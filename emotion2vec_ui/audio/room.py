@@ -141,12 +141,13 @@ def _room_of(block: _Block) -> Room:
     decay_s = min(LONGEST_DECAY_S, DECAY_DB / beyond) if beyond > 0 else LONGEST_DECAY_S
     limit_db = VALLEY_AT_NO_PITCH_DB + VALLEY_PER_PERIODICITY_DB * block.periodicity
     hum = block.high_valley_db < valley_db - HUM_DEEPER_DB
+    filled = valley_db > limit_db and not hum
     if decay_s > ROOM_S:
-        is_room = short < DECAY_RATIO * long or short < DECAY_SLOW_DB_PER_S
-        if is_room and (hum or valley_db < limit_db + BABBLE_ABOVE_LINE_DB):
-            # The room fills the valleys: they say nothing of other voices.
-            return Room(decay_s, None, None)
-        return Room(None, None, None) if hum else Room(None, valley_db, limit_db)
+        like_a_room = short < DECAY_RATIO * long or short < DECAY_SLOW_DB_PER_S
+        if filled and not (like_a_room and valley_db < limit_db + BABBLE_ABOVE_LINE_DB):
+            return Room(None, valley_db, limit_db)
+        # The room fills the valleys: they say nothing of other voices.
+        return Room(decay_s, None, None)
     return Room(decay_s, None, None) if hum else Room(decay_s, valley_db, limit_db)
 
 
