@@ -15,7 +15,9 @@ bandwidth           hz        bandwidth_telephone, bandwidth_upsampled, bandwidt
                               bandwidth_narrow
 low_band            db        low_band_weak (100-300 Hz, relative to all speech)
 presence_band       db        presence_band_weak (2-4 kHz, relative to all speech)
-dropouts            fraction  dropouts (share of speech quieter than the recording's own noise)
+dropouts            fraction  dropouts (share of speech in gaps, or under the recording's own noise)
+reverberation       s         reverberant (time in which sound falls by 60 dB)
+voices              db        voices_several (quietest 5 % of speech, relative to its mean)
 snr                 db        snr_low (under 20), snr_unstable (under 10)
 level               dbfs      level_low
 speech_present      s         speech_missing, speech_short
@@ -27,7 +29,9 @@ offset              db        offset_cut (the same of the last 20 ms)
 duration            s         duration_short, duration_long
 dc_offset           fraction  dc_offset
 channels            corr      channels_opposed, channels_differ
+channel_lag         ms        channels_spaced (one sound, later in one channel)
 codec               (none)    codec_telephone
+bit_rate            bit/s     bit_rate_low (per channel)
 resampling          hz        resampled_up
 ==================  ========  ======================================================================
 
@@ -35,17 +39,17 @@ Remedies: ``lower_gain``, ``undo_gain_at_source``, ``use_original_recording``, `
 ``use_higher_bitrate``, ``check_low_cut``, ``uncover_microphone``, ``check_connection``,
 ``quieter_place``, ``move_closer``, ``speak``, ``trim_silence``, ``keep_300_ms``,
 ``start_earlier``, ``stop_later``, ``record_longer``, ``aim_for_3_to_8_s``, ``split_by_sentence``,
-``remove_dc``, ``fix_channel_polarity``, ``split_channels``, ``use_lossless``; empty when there is
-nothing to do.
+``remove_dc``, ``fix_channel_polarity``, ``split_channels``, ``use_lossless``, ``damp_room``,
+``one_voice``, ``use_one_channel``; empty when there is nothing to do.
 
-Not checked: several speakers in one channel and overlapping speech. That needs a speaker model;
-pitch and level are not reliable for it on emotional speech. Two *channels* with different content
-are reported (``channels_differ``), since mixing them to mono makes speakers overlap.
+While several voices are heard at once, the signal-to-noise ratio is `unknown`: the voices behind
+count as speech, and a figure would be too high by 10 dB and more. Not checked: several speakers who
+take turns in one channel; that needs a speaker model. Two *channels* with different content are
+reported (``channels_differ``), since mixing them to mono makes speakers overlap.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,15 +57,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from emotion2vec_ui.audio import coding
 from emotion2vec_ui.audio.decibels import db
+from emotion2vec_ui.audio.gaps import find_gaps
 from emotion2vec_ui.audio.levels import (
     SMOOTH_FRAMES,
     Levels,
     Picture,
     frame_powers,
+    inside,
     measure_levels,
     picture,
 )
+from emotion2vec_ui.audio.room import ROOM_S, Room, measure_room
 from emotion2vec_ui.audio.source import SourceFigures
 from emotion2vec_ui.audio.speech import speech_probability, speech_segments
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
@@ -96,7 +104,10 @@ PRESENCE_BAND_WEAK_DB = -35.0
 # A linear recording never gets quieter than its own noise. In the narrow band (200 Hz, 40 ms) noise
 # power scatters by 1.5 dB: 12 dB below its mean is eight standard deviations.
 DROPOUT_BELOW_NOISE_DB = 12.0
-DROPOUT_WARN = 0.02
+# A share of such frames below this may be chance. Gaps with hard edges are no chance: one lost
+# packet of 20 ms in 10 s of speech is reported.
+DROPOUT_BELOW_NOISE_LEAST = 0.02
+DROPOUT_WARN = 0.002
 DROPOUT_FAIL = 0.10
 # Chosen, not calibrated.
 LEVEL_LOW_DBFS = -45.0
@@ -113,6 +124,12 @@ EDGE_MARGIN_S = 0.1
 CHANNELS_OPPOSED_CORR = -0.5
 CHANNELS_DIFFER_CORR = 0.3
 CHANNEL_SILENT_DB = 25.0
+# One sound in both channels: the coherence at the best lag is 0.43 and more with two microphones
+# in a room whose reverberation is as strong as the direct sound, and at most 0.05 with two talkers
+# (0.26 in 9 of 10 when each is heard in the other's channel 20 dB lower). From 0.5 ms on, the mix
+# to mono has notches below 1 kHz.
+CHANNELS_SAME_COHERENCE = 0.35
+CHANNEL_LAG_MS = 0.5
 
 # These never lower the verdict on the whole: hints for the next recording, or properties without
 # effect on the model (it normalises each clip, which removes level and offset).
@@ -120,14 +137,11 @@ ADVISORY = frozenset(
     {"low_band", "leading_silence", "trailing_silence", "level", "dc_offset", "codec", "resampling"}
 )
 
-LOSSY_CODECS = ("mp3", "mp2", "aac", "opus", "vorbis", "wma", "ac3")
-TELEPHONE_CODECS = ("ulaw", "mulaw", "alaw", "amr", "gsm", "g72", "g711", "speex", "evrc", "qcelp")
-
 
 CheckVerdict = Literal["ok", "warn", "fail", "unknown"]
 QualityVerdict = Literal["good", "fair", "poor"]
 Bound = Literal["at_least", "at_most", "none"]
-Unit = Literal["fraction", "dbfs", "db", "hz", "s", "corr", ""]
+Unit = Literal["fraction", "dbfs", "db", "hz", "s", "ms", "bit/s", "corr", ""]
 
 
 @dataclass(frozen=True)
@@ -163,7 +177,8 @@ class Quality:
     """`good`, `fair` (a check warns) or `poor` (a check fails); checks that are hints only do not
     count."""
     checks: tuple[Check, ...]
-    """The checks, always in the same order; `channels` only with two channels or more."""
+    """The checks, always in the same order; `channels` and `channel_lag` only with two channels or
+    more, `bit_rate` only with a lossy codec."""
     warnings: tuple[str, ...]
     """Codes of what is wrong, in the order of the checks."""
     speech: tuple[tuple[float, float], ...]
@@ -179,6 +194,7 @@ def assess(
     source: SourceFigures,
     *,
     codec: str = "",
+    bits_per_s: float | None = None,
     source_rate_hz: int,
     duration_s: float,
 ) -> Quality:
@@ -190,6 +206,7 @@ def assess(
         samples: float32 (n,), mono, 16 kHz: the model's input.
         source: What `SourceMeter` measured in the file.
         codec: Name of the codec as the decoder gives it (`mp3`, `pcm_mulaw`, `ULAW`), or empty.
+        bits_per_s: Bit rate of the sound where a lossy codec is busy, in bit/s; None: not known.
         source_rate_hz: Sample rate of the file.
         duration_s: Duration of the file.
     """
@@ -201,19 +218,21 @@ def assess(
     speech = speech_segments(probability, len(x) / SAMPLE_RATE_HZ)
     levels = measure_levels(x, frames, probability, speech)
 
-    # Letters and digits only: decoders write the same codec as pcm_mulaw, ULAW and mu-law.
-    codec_name = re.sub(r"[^a-z0-9]", "", codec.lower())
+    room = measure_room(x, speech)
+    codec_name = coding.plain_name(codec)
     checks = (
         *_clipping_checks(source),
         _bandwidth_check(source, codec_name, source_rate_hz),
         *_band_checks(levels),
-        *_level_checks(levels),
+        _dropout_check(levels),
+        *_room_checks(room),
+        *_level_checks(levels, room),
         *_speech_checks(levels),
         _duration_check(duration_s),
         _compare("dc_offset", source.dc_offset, "fraction", "at_most", DC_OFFSET_WARN, "remove_dc",
                  "dc_offset"),
         *_channel_checks(source),
-        _codec_check(codec_name),
+        *_codec_checks(codec_name, bits_per_s, source.channels),
         _compare("resampling", float(source_rate_hz), "hz", "at_least", float(SAMPLE_RATE_HZ),
                  "use_wider_band", "resampled_up"),
     )  # fmt: skip
@@ -293,46 +312,65 @@ def _bandwidth_check(source: SourceFigures, codec_name: str, source_rate_hz: int
         if source_rate_hz >= SAMPLE_RATE_HZ:
             # An 8 kHz recording in a bigger file: the lost band cannot come back.
             warning, remedy = "bandwidth_upsampled", "use_original_recording"
-    elif any(c in codec_name for c in LOSSY_CODECS):
+    elif coding.is_lossy(codec_name):
         warning, remedy = "bandwidth_lossy", "use_higher_bitrate"
     return _compare("bandwidth", band_hz or None, "hz", "at_least", BANDWIDTH_FULL_HZ, remedy,
                     warning, fail_limit=BANDWIDTH_FAIL_HZ)  # fmt: skip
 
 
-def _band_checks(levels: Levels) -> tuple[Check, Check, Check]:
+def _band_checks(levels: Levels) -> tuple[Check, Check]:
     frames, in_speech = levels.frames, levels.in_speech
     total = float(frames.total[in_speech].mean()) if in_speech.any() else 0.0
 
     def relative_db(band: NDArray[np.float32]) -> float | None:
         return db(float(band[in_speech].mean()) / total) if total > 0 else None
 
-    lost_share: float | None = None
-    if total > 0 and levels.pauses_suffice:
-        lost = np.zeros(len(frames.total), dtype=bool)
-        for band in (frames.low, frames.presence):
-            smooth = ndimage.uniform_filter1d(band, SMOOTH_FRAMES, mode="nearest")
-            # The median: a dropout may also lie in a pause.
-            noise = float(np.median(smooth[levels.pause]))
-            # A mean over five frames this low means that all five are low.
-            lost |= ndimage.maximum_filter1d(
-                smooth < noise * 10 ** (-DROPOUT_BELOW_NOISE_DB / 10), SMOOTH_FRAMES
-            )
-        lost_share = float(lost[in_speech].mean())
     return (
         _compare("low_band", relative_db(frames.low), "db", "at_least", LOW_BAND_WEAK_DB,
                  "check_low_cut", "low_band_weak"),
         _compare("presence_band", relative_db(frames.presence), "db", "at_least",
                  PRESENCE_BAND_WEAK_DB, "uncover_microphone", "presence_band_weak"),
-        _compare("dropouts", lost_share, "fraction", "at_most", DROPOUT_WARN, "check_connection",
-                 "dropouts", fail_limit=DROPOUT_FAIL),
     )  # fmt: skip
 
 
-def _level_checks(levels: Levels) -> tuple[Check, Check]:
+def _dropout_check(levels: Levels) -> Check:
+    frames, in_speech = levels.frames, levels.in_speech
+    lost_share: float | None = None
+    if levels.speech_power is not None:
+        lost = np.zeros(len(frames.total), dtype=bool)
+        if levels.pauses_suffice:
+            for band in (frames.low, frames.presence):
+                smooth = ndimage.uniform_filter1d(band, SMOOTH_FRAMES, mode="nearest")
+                # The median: a dropout may also lie in a pause.
+                noise = float(np.median(smooth[levels.pause]))
+                # A mean over five frames this low means that all five are low.
+                lost |= ndimage.maximum_filter1d(
+                    smooth < noise * 10 ** (-DROPOUT_BELOW_NOISE_DB / 10), SMOOTH_FRAMES
+                )
+            if lost[in_speech].mean() < DROPOUT_BELOW_NOISE_LEAST:
+                lost[:] = False
+        # A gap is 0 where it was made after an offset came in, else the offset.
+        for zero in {0.0, float(levels.x.mean(dtype=np.float64))}:
+            lost |= inside(frames.time_s, find_gaps(levels.x, zero, levels.speech_power))
+        lost_share = float(lost[in_speech].mean())
+    return _compare("dropouts", lost_share, "fraction", "at_most", DROPOUT_WARN, "check_connection",
+                    "dropouts", fail_limit=DROPOUT_FAIL)  # fmt: skip
+
+
+def _room_checks(room: Room) -> tuple[Check, Check]:
+    reverberation = _compare("reverberation", room.decay_s, "s", "at_most", ROOM_S, "damp_room",
+                             "reverberant")  # fmt: skip
+    if room.valley_db is None or room.valley_limit_db is None:
+        return reverberation, Check("voices", None, "db", None, "none", "unknown")
+    return reverberation, _compare("voices", room.valley_db, "db", "at_most", room.valley_limit_db,
+                                   "one_voice", "voices_several")  # fmt: skip
+
+
+def _level_checks(levels: Levels, room: Room) -> tuple[Check, Check]:
     snr_db = level_dbfs = None
     if levels.speech_power is not None:
         level_dbfs = db(levels.speech_power)
-        if levels.noise is not None:
+        if levels.noise is not None and not room.several_voices:
             snr_db = min(SNR_CEILING_DB, db(levels.speech_power / levels.noise))
     return (
         _compare("snr", snr_db, "db", "at_least", SNR_TARGET_DB, "quieter_place", "snr_low",
@@ -357,17 +395,26 @@ def _speech_checks(levels: Levels) -> tuple[Check, ...]:
         present = _compare("speech_present", speech_s, "s", "at_least", SPEECH_SHORT_S,
                            "record_longer", "speech_short")  # fmt: skip
     edge = max(1, round(EDGE_S * SAMPLE_RATE_HZ))
+    onset = _edge_check("onset", levels, levels.x[:edge], leading_s, "start_earlier")
+    offset = _edge_check("offset", levels, levels.x[-edge:], trailing_s, "stop_later")
     return (
         present,
         _compare("speech_share", share, "fraction", "at_least", SPEECH_SHARE_LOW, "trim_silence",
                  "speech_share_low"),
-        _compare("leading_silence", leading_s, "s", "at_least", MARGIN_MEASURED_S, "keep_300_ms",
-                 "leading_silence_short", shown_limit=MARGIN_S),
-        _compare("trailing_silence", trailing_s, "s", "at_least", MARGIN_MEASURED_S, "keep_300_ms",
-                 "trailing_silence_short", shown_limit=MARGIN_S),
-        _edge_check("onset", levels, levels.x[:edge], leading_s, "start_earlier"),
-        _edge_check("offset", levels, levels.x[-edge:], trailing_s, "stop_later"),
+        _silence_check("leading_silence", leading_s, onset),
+        _silence_check("trailing_silence", trailing_s, offset),
+        onset,
+        offset,
     )  # fmt: skip
+
+
+def _silence_check(code: str, margin_s: float | None, edge: Check) -> Check:
+    """Checks the silence at one end; short is a tip, and a warning only where speech is cut."""
+    found = _compare(code, margin_s, "s", "at_least", MARGIN_MEASURED_S, "keep_300_ms",
+                     f"{code}_short", shown_limit=MARGIN_S)  # fmt: skip
+    if found.warning and not edge.warning:
+        return Check(code, margin_s, "s", None, "none", "ok", "keep_300_ms")
+    return found
 
 
 def _edge_check(
@@ -403,24 +450,45 @@ def _duration_check(duration_s: float) -> Check:
 
 
 def _channel_checks(source: SourceFigures) -> tuple[Check, ...]:
-    """Checks whether two channels cancel each other or differ; empty for mono."""
+    """Checks whether two channels cancel each other, differ or lag; empty for mono."""
     if source.channels < 2:
         return ()
     value = source.channel_correlation
+    lag_ms, coherence = source.channel_lag_ms, source.channel_coherence
     silent = (source.channel_level_difference_db or 0.0) > CHANNEL_SILENT_DB
     if value is None or silent:
         # One channel is empty: the mix is the other one, only quieter, whatever the correlation.
-        return (Check("channels", value, "corr", None, "none", "ok"),)
+        empty = Check("channels", value, "corr", None, "none", "ok")
+        return empty, Check("channel_lag", None, "ms", None, "none", "ok")
+    same = lag_ms is not None and coherence is not None and abs(coherence) > CHANNELS_SAME_COHERENCE
+    if same and abs(lag_ms or 0.0) > CHANNEL_LAG_MS:
+        # One talk through two microphones: at no lag the correlation says little.
+        lag = _compare("channel_lag", abs(lag_ms or 0.0), "ms", "at_most", CHANNEL_LAG_MS,
+                       "use_one_channel", "channels_spaced")  # fmt: skip
+        return Check("channels", coherence, "corr", None, "none", "ok"), lag
     if value < CHANNELS_OPPOSED_CORR:
-        return (_compare("channels", value, "corr", "at_least", CHANNELS_OPPOSED_CORR,
-                         "fix_channel_polarity", "channels_opposed"),)  # fmt: skip
-    return (_compare("channels", value, "corr", "at_least", CHANNELS_DIFFER_CORR, "split_channels",
-                     "channels_differ"),)  # fmt: skip
+        channels = _compare("channels", value, "corr", "at_least", CHANNELS_OPPOSED_CORR,
+                            "fix_channel_polarity", "channels_opposed")  # fmt: skip
+    else:
+        channels = _compare("channels", value, "corr", "at_least", CHANNELS_DIFFER_CORR,
+                            "split_channels", "channels_differ")  # fmt: skip
+    if not same:
+        return channels, Check("channel_lag", None, "ms", None, "none", "ok")
+    return channels, _compare("channel_lag", abs(lag_ms or 0.0), "ms", "at_most", CHANNEL_LAG_MS,
+                              "use_one_channel", "channels_spaced")  # fmt: skip
 
 
-def _codec_check(codec_name: str) -> Check:
-    if any(c in codec_name for c in TELEPHONE_CODECS):
-        return Check("codec", None, "", None, "none", "warn", "use_lossless", "codec_telephone")
-    lossy = any(c in codec_name for c in LOSSY_CODECS)
+def _codec_checks(codec_name: str, bits_per_s: float | None, channels: int) -> tuple[Check, ...]:
+    """Checks the codec, and the bit rate of a lossy one."""
+    if coding.is_telephone(codec_name):
+        return (Check("codec", None, "", None, "none", "warn", "use_lossless", "codec_telephone"),)
+    lossy = coding.is_lossy(codec_name)
     verdict: CheckVerdict = "ok" if codec_name else "unknown"
-    return Check("codec", None, "", None, "none", verdict, "use_lossless" if lossy else "")
+    codec = Check("codec", None, "", None, "none", verdict, "use_lossless" if lossy else "")
+    if not lossy:
+        return (codec,)
+    # Two channels at most: the others of surround sound share their bits unevenly.
+    rate = None if bits_per_s is None else bits_per_s / min(2, max(1, channels))
+    return codec, _compare("bit_rate", rate, "bit/s", "at_least",
+                           coding.least_bits_per_s(codec_name), "use_higher_bitrate",
+                           "bit_rate_low")  # fmt: skip

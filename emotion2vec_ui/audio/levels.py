@@ -118,7 +118,7 @@ def measure_levels(
         probability: (windows,), probability of speech per 32 ms; empty where it is not known.
         speech: (start_s, end_s) of the stretches of speech, rising and disjoint.
     """
-    in_speech = _inside(frames.time_s, speech)
+    in_speech = inside(frames.time_s, speech)
     pause = np.zeros(len(frames.total), dtype=bool)
     if len(probability):
         quiet = ndimage.maximum_filter1d(probability, 5, mode="nearest") < PAUSE_BELOW
@@ -180,13 +180,13 @@ def frame_powers(x: NDArray[np.float32]) -> FramePowers:
     )
 
 
-def _inside(time_s: FloatArray, segments: tuple[tuple[float, float], ...]) -> NDArray[np.bool_]:
+def inside(time_s: FloatArray, segments: tuple[tuple[float, float], ...]) -> NDArray[np.bool_]:
     """Returns which of the rising times lie in the rising, disjoint segments."""
     if not segments:
         return np.zeros(len(time_s), dtype=bool)
     bounds = np.array(segments).reshape(-1)
-    inside: NDArray[np.bool_] = np.searchsorted(bounds, time_s, side="right") % 2 == 1
-    return inside
+    found: NDArray[np.bool_] = np.searchsorted(bounds, time_s, side="right") % 2 == 1
+    return found
 
 
 def picture(x: NDArray[np.float32], frames: FramePowers) -> Picture:

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from emotion2vec_ui.audio import coding
 from emotion2vec_ui.audio.checks import Quality, assess
 from emotion2vec_ui.audio.source import SourceMeter
 from emotion2vec_ui.errors import (
@@ -158,7 +159,8 @@ def load(path: Path, *, name: str | None = None, max_duration_s: float = 3600.0)
         try:
             with path.open("rb") as file:
                 stream = open_stream(file)
-                samples, frames, quality = _read(stream, max_duration_s)
+                rate = _bit_rate(path, stream)
+                samples, frames, quality = _read(stream, max_duration_s, rate)
             break
         except _Refused as reason:
             reasons.append(f"{decoder}: {reason}")
@@ -200,7 +202,17 @@ def to_pcm16(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def _read(stream: _Stream, max_duration_s: float) -> tuple[np.ndarray, int, Quality]:
+def _bit_rate(path: Path, stream: _Stream) -> float | None:
+    """Returns the bit rate of a lossy file's sound, in bit/s; None for others or if unknown."""
+    if not coding.is_lossy(coding.plain_name(stream.codec)):
+        return None
+    with path.open("rb") as file:
+        return coding.bits_per_s(file, containers=CONTAINERS)
+
+
+def _read(
+    stream: _Stream, max_duration_s: float, bits_per_s: float | None
+) -> tuple[np.ndarray, int, Quality]:
     """Returns a stream as 16 kHz mono, the number of samples per channel read, and its quality."""
     import soxr
 
@@ -252,6 +264,7 @@ def _read(stream: _Stream, max_duration_s: float) -> tuple[np.ndarray, int, Qual
         samples,
         meter.finish(),
         codec=stream.codec,
+        bits_per_s=bits_per_s,
         source_rate_hz=rate,
         duration_s=frames / rate,
     )

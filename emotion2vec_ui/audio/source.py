@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from emotion2vec_ui.audio.channels import LagMeter
 from emotion2vec_ui.audio.decibels import db, rounded_db
 
 EDGE_DROP_DB = 20.0
@@ -60,6 +61,12 @@ class SourceFigures:
     """Frequencies of `psd_db` in Hz, rising, at most 128."""
     psd_db: tuple[float, ...]
     """Mean power density per frequency, in dB relative to full scale squared per Hz."""
+    channel_lag_ms: float | None = None
+    """By how many ms the second channel is later than the first where they match best, -20 to 20;
+    null for mono, when one is silent, and in results of earlier versions."""
+    channel_coherence: float | None = None
+    """Mean coherence of the first two channels at that lag, -1 to 1, negative for opposite
+    polarity; null where `channel_lag_ms` is."""
 
 
 class SourceMeter:
@@ -98,6 +105,7 @@ class SourceMeter:
         self._power = np.zeros(self._fft // 2 + 1)
         self._power_frames = 0
         self._rest: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+        self._lag = LagMeter(self._rate_hz) if channels > 1 else None
 
     def update(self, block: np.ndarray) -> None:
         """Adds the next block.
@@ -120,6 +128,8 @@ class SourceMeter:
             # Not `@`: BLAS would start threads of its own for it, on cores that the model needs.
             pair = x[:, :2].astype(np.float64)
             self._product += np.einsum("ni,nj->ij", pair, pair)
+        if self._lag is not None:
+            self._lag.update(x[:, :2])
 
         scaled = x * np.float32(1 / self._STEP)
         if self._peak > 2:
@@ -164,6 +174,7 @@ class SourceMeter:
         clipped, runs, hidden = self._clipping()
         bandwidth_hz, edge = self._bandwidth()
         correlation, difference_db = self._compare_channels()
+        lag = None if self._lag is None or correlation is None else self._lag.finish()
         total = max(1, self._samples * self._channels)
         psd_hz, psd_db = self._psd_summary()
         return SourceFigures(
@@ -182,6 +193,8 @@ class SourceMeter:
             channel_level_difference_db=difference_db,
             psd_hz=psd_hz,
             psd_db=psd_db,
+            channel_lag_ms=None if lag is None else 1000 * lag.lag_s,
+            channel_coherence=None if lag is None else lag.coherence,
         )
 
     def _clipping(self) -> tuple[int, int, float | None]:

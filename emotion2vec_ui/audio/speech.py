@@ -309,7 +309,7 @@ class SpeechDetector:
         samples = self._windows.part(start, stop + 1)
         first_of_pair = candidates - start
         pairs = np.concatenate([samples[first_of_pair], samples[first_of_pair + 1]], axis=1)
-        return candidates[_periodicity(pairs) > VOICED_PERIODICITY]
+        return candidates[periodicity(pairs, VOICED_LAGS) > VOICED_PERIODICITY]
 
 
 class _Tail:
@@ -338,11 +338,12 @@ class _Tail:
         self._start = max(self._start, number)
 
 
-def _periodicity(pieces: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Returns the highest normalised autocorrelation at the lags of voice, 80 to 800 Hz.
+def periodicity(pieces: NDArray[np.floating[Any]], lags: tuple[int, int]) -> NDArray[np.float64]:
+    """Returns the highest normalised autocorrelation at the lags of voice.
 
     Args:
         pieces: (pieces, samples).
+        lags: The shortest and the longest, in samples.
 
     Returns:
         (pieces,), up to 1 for a periodic sound.
@@ -353,11 +354,11 @@ def _periodicity(pieces: NDArray[np.float32]) -> NDArray[np.float64]:
     # Divided by the window's own autocorrelation, a periodic sound reaches 1 at its period
     # (Boersma 1993).
     spectra = np.fft.rfft((pieces - pieces.mean(axis=1, keepdims=True)) * taper, 2 * samples)
-    correlation = np.fft.irfft(np.abs(spectra) ** 2)[:, : VOICED_LAGS[1] + 1]
-    of_taper = np.fft.irfft(np.abs(np.fft.rfft(taper, 2 * samples)) ** 2)[: VOICED_LAGS[1] + 1]
+    correlation = np.fft.irfft(np.abs(spectra) ** 2)[:, : lags[1] + 1]
+    of_taper = np.fft.irfft(np.abs(np.fft.rfft(taper, 2 * samples)) ** 2)[: lags[1] + 1]
     correlation /= np.maximum(correlation[:, :1], TINY)
     correlation /= of_taper / of_taper[0]
-    return correlation[:, VOICED_LAGS[0] :].max(axis=1)
+    return correlation[:, lags[0] :].max(axis=1)
 
 
 def speech_segments(probability: np.ndarray, length_s: float) -> tuple[tuple[float, float], ...]:

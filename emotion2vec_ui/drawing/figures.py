@@ -54,6 +54,10 @@ def check_figure(value: float | None, unit: str) -> str:
             shown = f"{value / 1000:.3g} kHz" if value >= 1000 else f"{value:.0f} Hz"
         case "s":
             shown = f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+        case "ms":
+            shown = f"{value:.1f} ms"
+        case "bit/s":
+            shown = f"{value / 1000:.0f} kbit/s"
         case _:
             shown = f"{value:.2f}"
     return shown.replace("-", MINUS)

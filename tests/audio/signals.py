@@ -98,6 +98,26 @@ def mix(x: np.ndarray, snr_db: float, kind: str = "white") -> np.ndarray:
     return (x + n).astype(np.float32)
 
 
+def babble(x: np.ndarray, snr_db: float, voices: int = 6) -> np.ndarray:
+    """With other voices behind, at an SNR."""
+    others = sum(speechlike(len(x) / FS, 100 + k, pause_s=0.1) for k in range(voices))
+    others = others * 10 ** ((active_level_dbfs(x) - snr_db) / 20) / np.sqrt(np.mean(others**2))
+    return (x + others).astype(np.float32)
+
+
+def reverberant(x: np.ndarray, decay_s: float, direct_db: float = 0.0, seed: int = 3) -> np.ndarray:
+    """In a room whose sound falls by 60 dB in `decay_s`, `direct_db` below the direct sound.
+
+    Exponentially decaying noise (Polack 1988).
+    """
+    n = int(1.2 * decay_s * FS)
+    tail = np.random.default_rng(seed).standard_normal(n) * 10 ** (-3 * np.arange(n) / FS / decay_s)
+    tail[: FS // 300] = 0
+    tail *= 10 ** (-direct_db / 20) / np.sqrt((tail**2).sum())
+    tail[0] = 1
+    return signal.fftconvolve(x, tail)[: len(x)].astype(np.float32)
+
+
 def measure(x: np.ndarray, rate_hz: int = FS) -> SourceFigures:
     x = np.asarray(x, dtype=np.float32)
     meter = SourceMeter(rate_hz, 1 if x.ndim == 1 else x.shape[1])
@@ -105,7 +125,12 @@ def measure(x: np.ndarray, rate_hz: int = FS) -> SourceFigures:
     return meter.finish()
 
 
-def report(x: np.ndarray, rate_hz: int = FS, codec: str = "pcm_s16le") -> Quality:
+def report(
+    x: np.ndarray,
+    rate_hz: int = FS,
+    codec: str = "pcm_s16le",
+    bits_per_s: float | None = None,
+) -> Quality:
     x = np.asarray(x, dtype=np.float32)
     mono = x if x.ndim == 1 else x.mean(axis=1)
     heard = mono if rate_hz == FS else soxr.resample(mono, rate_hz, FS)
@@ -113,6 +138,7 @@ def report(x: np.ndarray, rate_hz: int = FS, codec: str = "pcm_s16le") -> Qualit
         heard,
         measure(x, rate_hz),
         codec=codec,
+        bits_per_s=bits_per_s,
         source_rate_hz=rate_hz,
         duration_s=len(x) / rate_hz,
     )

@@ -10,7 +10,18 @@ import soxr
 from scipy import signal
 
 from emotion2vec_ui.audio import checks, speech
-from tests.audio.signals import FS, check, clipped, low_passed, measure, mix, report, speechlike
+from tests.audio.signals import (
+    FS,
+    babble,
+    check,
+    clipped,
+    low_passed,
+    measure,
+    mix,
+    report,
+    reverberant,
+    speechlike,
+)
 
 
 def test_clipping_verdicts():
@@ -75,11 +86,17 @@ def test_speech_cut_into_is_told_at_the_right_end():
     assert "offset_cut" in report(x[: FS // 2 + loud]).warnings
 
 
-def test_short_margins_are_a_hint_and_do_not_lower_the_verdict():
+def test_short_margins_are_a_tip_unless_speech_is_cut():
     fade = np.concatenate([np.zeros(1600), speechlike(4, pause_s=0.1), np.zeros(1600)])
     q = report(mix(fade, 40))
-    assert {"leading_silence_short", "trailing_silence_short"} <= set(q.warnings)
-    assert q.verdict == "good"
+    assert (q.verdict, q.warnings) == ("good", ())
+    for code in ("leading_silence", "trailing_silence"):
+        tip = check(q, code)
+        assert (tip.verdict, tip.remedy, tip.threshold) == ("ok", "keep_300_ms", None)
+        assert 0 < tip.value < 0.236
+    cut = report(mix(fade, 40)[3200:])
+    assert {"onset_cut", "leading_silence_short"} <= set(cut.warnings)
+    assert "trailing_silence_short" not in cut.warnings
 
 
 def test_gain_changes_nothing_but_the_level():
@@ -119,6 +136,7 @@ def test_channels():
     assert not report(np.stack([a, a * 0.5], axis=1)).source.channel_correlation < 0.99
     assert "channels_opposed" in report(np.stack([a, -a * 0.9], axis=1)).warnings
     assert "channels_differ" in report(np.stack([a, b], axis=1)).warnings
+    assert check(report(np.stack([a, a * 0.5], axis=1)), "channel_lag").verdict == "ok"
     empty = report(np.stack([a, np.zeros_like(a)], axis=1))
     assert not {"channels_differ", "channels_opposed"} & set(empty.warnings)
 
@@ -226,7 +244,11 @@ def various_recordings() -> list[checks.Quality]:
         report(knock),
         report(holes),
         report(x, 8000, codec="pcm_mulaw"),
-        report(noisy, codec="mp3"),
+        report(noisy, codec="mp3", bits_per_s=32_000),
+        report(noisy, codec="opus", bits_per_s=24_000),
+        report(reverberant(x, 0.8)),
+        report(babble(x, 10)),
+        report(np.stack([noisy, np.roll(noisy, 32)], axis=1)),
     ]
 
 

@@ -71,9 +71,18 @@ def test_every_sentence_is_in_one_language_and_nothing_else_changes(subtests):
             assert in_words(words, "en") == plain
 
 
-def schema_1(frames: bool = False) -> dict:
-    """A result as the first schema had it: checks without a bound."""
+def of_first_checks(frames: bool) -> dict:
+    """A result without the checks that came later."""
     content = json.loads(to_json(made(frames)))
+    later = {"reverberation", "voices", "channel_lag", "bit_rate"}
+    quality = content["quality"]
+    quality["checks"] = [one for one in quality["checks"] if one["code"] not in later]
+    return content
+
+
+def schema_1(frames: bool = False) -> dict:
+    """A result as the first schema had it: fewer checks, and those without a bound."""
+    content = of_first_checks(frames)
     content["schema"] = "emotion2vec_ui.result/1"
     for check in content["quality"]["checks"]:
         check.pop("bound", None)
@@ -84,7 +93,8 @@ def test_the_first_schema_is_read_as_the_present_one(subtests):
     for frames in [False, True]:
         with subtests.test(frames=frames):
             read = parse(json.dumps(schema_1(frames)).encode())
-            assert read == parse(to_json(made(frames))) and read.schema == SCHEMA
+            present = parse(json.dumps(of_first_checks(frames)).encode())
+            assert read == present and read.schema == SCHEMA
 
 
 def test_a_result_of_the_first_webui_has_what_follows_from_its_scores(tmp_path):
