@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
 from emotion2vec_ui import __version__
 from emotion2vec_ui.errors import BatchDiskFull, OutputError, PackageMissing
 from emotion2vec_ui.labels import EMOTIONS
@@ -74,7 +76,7 @@ def write(
             case ".jsonl":
                 _write_jsonl(file, table, [*COLUMNS, *more])
             case _:
-                _write_parquet(file, table, _schema(facts, segments, embedding))
+                _write_parquet(file, table, _schema(facts, segments, embedding), embedding)
 
     write_whole(path, fill, journal=journal)
 
@@ -138,11 +140,14 @@ def _write_jsonl(file: IO[bytes], table: Iterator[dict[str, Any]], columns: list
 
 
 def _write_parquet(
-    file: IO[bytes], table: Iterator[dict[str, Any]], schema: pyarrow.Schema
+    file: IO[bytes], table: Iterator[dict[str, Any]], schema: pyarrow.Schema, embedding: int
 ) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
+    # Parquet has no null among lists of a fixed size: a row with an error has no number in it.
+    nothing = {"embedding": np.full(embedding, np.nan, np.float32)} if embedding else {}
+    table = (nothing | row for row in table)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         while group := list(islice(table, ROWS_PER_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema))
@@ -184,7 +189,8 @@ def _schema(facts: dict[str, str], segments: bool, embedding: int) -> pyarrow.Sc
         columns.append(field("segments", pa.list_(parts), "stretches of one emotion"))
     if embedding:
         vector = pa.list_(pa.float32(), embedding)
-        columns.append(field("embedding", vector, "mean of the model's frame features"))
+        about = "mean of the model's frame features; NaN where there is an error"
+        columns.append(field("embedding", vector, about))
     return pa.schema(
         columns,
         metadata={

@@ -34,6 +34,11 @@ def megabytes(n_bytes: float) -> str:
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:.2f} GB"
 
 
+def grouped(count: int) -> str:
+    """A number of things, such as `12,345`."""
+    return f"{count:,}"
+
+
 def check_figure(value: float | None, unit: str) -> str:
     """The figure or threshold of a quality check.
 

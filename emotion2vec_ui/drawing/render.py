@@ -46,7 +46,7 @@ def draw(view: View, lang: str | None = None) -> Markup:
     * `say(words)`: any `Words`;
     * `face(emotion)`: the emotion's face, one of `faces/*.svg` (the document has `sprite()` once);
     * `draw(other)`: another view in the same language;
-    * the filters `percent`, `points`, `clock` and `megabytes` of `figures`.
+    * the filters `percent`, `points`, `clock`, `megabytes` and `grouped` of `figures`.
     """
 
     def t(key: str, **facts: Any) -> Markup:
@@ -106,6 +106,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for shown in (figures.percent, figures.points, figures.clock, figures.megabytes):
+    filters = (
+        figures.percent,
+        figures.points,
+        figures.clock,
+        figures.megabytes,
+        figures.grouped,
+    )
+    for shown in filters:
         environment.filters[shown.__name__] = shown
     return environment

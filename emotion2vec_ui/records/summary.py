@@ -13,8 +13,8 @@ from typing import Literal
 from emotion2vec_ui.labels import EMOTIONS, NOT_AN_EMOTION
 from emotion2vec_ui.records.rows import OK, Row
 
-CLEAREST_OF_EACH = 3
-"""Recordings named for each emotion; six emotions then fill a screen."""
+CLEAREST_OF_EACH = 2
+"""Recordings named for each of six emotions: what one hears through in a few minutes."""
 
 DIVIDED = 6
 """Recordings named that the model was least sure of."""

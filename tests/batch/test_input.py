@@ -65,7 +65,7 @@ def test_a_pipe_is_no_recording(tmp_path):
 
 def test_what_is_not_there_is_said(tmp_path):
     for given in (tmp_path / "nothing", tmp_path / "nothing" / "*.wav"):
-        with pytest.raises(NoRecordings, match="no such file|does not exist"):
+        with pytest.raises(NoRecordings, match=r"no such file|does not exist"):
             select(str(given))
 
 

@@ -59,7 +59,10 @@ def start(*arguments: object, **options) -> subprocess.Popen:
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return [
+        int(pid)
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
 
 
 def test_after_kill_9_it_goes_on_where_it_was(batch, tmp_path):

@@ -57,8 +57,11 @@ def test_a_row_says_what_predict_says(batch, recordings, tmp_path, subtests):
             with subtests.test(ending=ending, path=row["path"]):
                 check(row, answers[row["path"]])
     for one, other in zip(tables["jsonl"], tables["parquet"], strict=True):
-        assert np.array_equal(one.pop("embedding") or [], other.pop("embedding") or [])
-        assert one == other
+        vector, same = one.pop("embedding"), other.pop("embedding")
+        assert np.allclose(vector, same, rtol=1e-4, atol=1e-5) if vector else np.isnan(same).all()
+        # Runs may differ in the last digit; each was compared with `predict` above.
+        exact = ("path", "sha256", "status", "emotion", "band", "warnings", "duration_s", "error")
+        assert [one[name] for name in exact] == [other[name] for name in exact]
 
 
 def read(out: Path) -> list[dict]:
@@ -82,7 +85,10 @@ def read(out: Path) -> list[dict]:
 
 def check(row: dict, answer: dict) -> None:
     if row["status"] != "ok":
-        assert (row["status"], row["error"]) == (answer["error"]["code"], answer["error"]["message"])
+        assert (row["status"], row["error"]) == (
+            answer["error"]["code"],
+            answer["error"]["message"],
+        )
         assert row["emotion"] is None and row["score_happy"] is None
         assert row["model"] == "compact" and len(row["sha256"]) == 64
         return
