@@ -5,6 +5,7 @@ Importing this module imports neither torch nor funasr.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from emotion2vec_ui.errors import DeviceUnavailable, ModelFilesError, ModelLoadError
 from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models import nvidia
 from emotion2vec_ui.models.files import (
     BUILT_IN,
     BUILT_IN_CARD_NAME,
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     import torch
 
     from emotion2vec_ui.models.backbone import Emotion2vecBackbone
-    from emotion2vec_ui.models.compact import Compact
     from emotion2vec_ui.models.network import Network
 
 logger = logging.getLogger(__name__)
@@ -84,15 +85,18 @@ class Loaded:
 
 
 def choose_device(name: str) -> str:
-    """The torch device for `--device`: "cpu" or "cuda:N".
+    """The device for `--device`: "cpu" or "cuda:N". Imports torch only where a GPU may be used.
 
     Raises:
         DeviceUnavailable: it was asked for by name and is not there.
+        ImportError: torch is missing or broken, and a GPU is wanted or there.
     """
+    if name == "cpu" or (name == "auto" and not nvidia.has_gpu()):
+        return "cpu"
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and not count):
+    if name == "auto" and not count:  # a build of torch for the CPU only
         return "cpu"
     index = int(name.partition(":")[2] or 0)
     if not count:
@@ -138,6 +142,11 @@ def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tupl
 
 def has_bf16(device: str) -> bool:
     """Whether the device computes in bf16 in hardware."""
+    if device == "cpu":
+        with contextlib.suppress(ImportError, OSError):
+            from emotion2vec_ui.models import compact_openvino
+
+            return compact_openvino.has_bf16()
     import torch
 
     if device != "cpu":
@@ -189,44 +198,39 @@ def load(
     on_state("importing")
     files = None if location.is_built_in else verify(location.path)
     try:
-        importlib.import_module("torch")
+        device = choose_device(settings.device)
+        precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
     except (ImportError, OSError) as error:
-        problem = Phrase("model.import_failed", detail=str(error))
-        raise ModelLoadError(model=location.id, problem=problem) from error
-    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
-
-    device = choose_device(settings.device)
-    precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
-    if settings.disable_tensorrt:
+        raise _import_failed(location, error) from error
+    if settings.disable_tensorrt and not (location.is_built_in and device == "cpu"):
         notes.append(
             "--disable-tensorrt has nothing to act on: this runtime is plain eager PyTorch, "
             "without compiled or captured kernels."
         )
     for note in notes:
         logger.warning(note)
-    dtype = _dtype(precision, device)
-    backbone: Emotion2vecBackbone | Compact
     if files is None:
         on_state("loading")
-        backbone, sha256 = _load_compact(location.path, device, dtype)
+        found = None
+        if device == "cpu" and not settings.disable_tensorrt:
+            found = _compact_by_openvino(location.path, precision)
+        made = found or _compact_by_pytorch(location, device, precision)
         embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
     else:
-        module = _build(files)
-        on_state("loading")
-        backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
+        made = _emotion2vec_by_pytorch(location, files, settings, device, precision, on_state)
         embedding_norm = _embedding_norm(location.path / REFERENCE_NAME)
     reference = familiarity.find(
-        location.path / CALIBRATION_NAME, None if location.is_built_in else sha256
+        location.path / CALIBRATION_NAME, None if location.is_built_in else made.weights_sha256
     )
     loaded = Loaded(
-        network=PyTorchNetwork(backbone, device, precision),
+        network=made.network,
         id=location.id,
         origin=location.origin,
-        weights_sha256=sha256,
+        weights_sha256=made.weights_sha256,
         revision=location.revision,
         load_s=time.perf_counter() - start,
-        parameters=sum(parameter.numel() for parameter in backbone.parameters()),
-        dim=backbone.proj.in_features,
+        parameters=made.parameters,
+        dim=made.dim,
         embedding_norm=embedding_norm if reference is None else reference.norm_range,
         reference=reference,
     )
@@ -243,16 +247,100 @@ def load(
     return loaded
 
 
-def _load_compact(path: Path, device: str, dtype: torch.dtype) -> tuple[Compact, str]:
-    """The built-in model and the sha256 of its weights."""
-    from emotion2vec_ui.models import compact
+@dataclass(frozen=True)
+class _Made:
+    """What loading gives, whatever the runtime; the attributes are those of `Loaded`."""
+
+    network: Network
+    weights_sha256: str
+    parameters: int
+    dim: int
+
+
+# --- the built-in model -------------------------------------------------------------------------
+
+
+def _compact_by_openvino(path: Path, precision: str) -> _Made | None:
+    """The built-in model run by OpenVINO; None, and the reason in the log, where torch must do it.
+
+    Raises:
+        ModelFilesError: its files cannot be used.
+    """
+    from emotion2vec_ui.models import compact_file
 
     try:
-        backbone = compact.load(path, device=device, dtype=dtype)
-        return backbone, sha256_of(path / BUILT_IN_WEIGHTS_NAME)
+        config, weights = compact_file.read(path)
+        sha256 = sha256_of(path / BUILT_IN_WEIGHTS_NAME)
     except Exception as error:  # safetensors has exceptions of its own, derived from no other
         problem = Phrase("model.unreadable", detail=str(error))
         raise ModelFilesError(path=path, problem=problem) from error
+    try:
+        from emotion2vec_ui.models.compact_openvino import CompactOpenVino
+
+        reference = familiarity.find(path / CALIBRATION_NAME, None)
+        network = CompactOpenVino(config, weights, reference, precision)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        detail = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        logger.warning("OpenVINO cannot run the built-in model, so PyTorch does: %s", detail)
+        return None
+    return _Made(network, sha256, sum(value.size for value in weights.values()), config.dim)
+
+
+def _compact_by_pytorch(location: Location, device: str, precision: str) -> _Made:
+    """The built-in model run by PyTorch."""
+    _import_torch(location)
+    from emotion2vec_ui.models import compact
+    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
+
+    dtype = _dtype(precision, device)
+    try:
+        backbone = compact.load(location.path, device=device, dtype=dtype)
+        sha256 = sha256_of(location.path / BUILT_IN_WEIGHTS_NAME)
+    except Exception as error:  # safetensors has exceptions of its own, derived from no other
+        problem = Phrase("model.unreadable", detail=str(error))
+        raise ModelFilesError(path=location.path, problem=problem) from error
+    network = PyTorchNetwork(backbone, device, precision)
+    return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
+
+
+# --- emotion2vec --------------------------------------------------------------------------------
+
+
+def _emotion2vec_by_pytorch(
+    location: Location,
+    files: VerifiedFiles,
+    settings: Settings,
+    device: str,
+    precision: str,
+    on_state: Callable[[str], None],
+) -> _Made:
+    """An emotion2vec model run by PyTorch."""
+    _import_torch(location)
+    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
+
+    dtype = _dtype(precision, device)
+    module = _build(files)
+    on_state("loading")
+    backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
+    network = PyTorchNetwork(backbone, device, precision)
+    return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
+
+
+def _import_torch(location: Location) -> None:
+    """Raises ModelLoadError where PyTorch is missing or broken."""
+    try:
+        importlib.import_module("torch")
+    except (ImportError, OSError) as error:
+        raise _import_failed(location, error) from error
+
+
+def _import_failed(location: Location, error: Exception) -> ModelLoadError:
+    problem = Phrase("model.import_failed", detail=str(error))
+    return ModelLoadError(model=location.id, problem=problem)
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _load_emotion2vec(

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-Runtime = Literal["pytorch"]
+Runtime = Literal["pytorch", "openvino"]
 
 
 class Network(Protocol):
