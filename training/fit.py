@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models.compact import MIN_FRAME_WEIGHT, Compact
+from emotion2vec_ui.models.compact import Compact
+from emotion2vec_ui.models.compact_file import MIN_FRAME_WEIGHT
 
 from .cache import Cache
 from .data import Clip

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save_file
+import torch
+from safetensors.numpy import save_file
 
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models import compact
-from emotion2vec_ui.models.compact import Compact, Config
+from emotion2vec_ui.models import compact_file
+from emotion2vec_ui.models.compact import Compact
+from emotion2vec_ui.models.compact_file import Config
 from emotion2vec_ui.models.files import (
     BUILT_IN_CARD_NAME,
     BUILT_IN_DIRECTORY,
@@ -125,9 +127,17 @@ def main() -> None:
     export(model, clips, recipe, report, reference, args.out)
 
 
+def arrays(model: Compact) -> compact_file.Weights:
+    """Return the weights of `model` as float32 arrays."""
+    return {
+        name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()
+    }
+
+
 def rounded(model: Compact) -> Compact:
     """Give `model` the weights that its int8 file will hold."""
-    model.load_state_dict(compact.dequantise(compact.quantise(model.state_dict())))
+    weights = compact_file.dequantise(compact_file.quantise(arrays(model)))
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     return model
 
 
@@ -266,7 +276,7 @@ def export(
 ) -> None:
     """Write weights, reference and card; each appears whole or not at all."""
     card = {
-        "format": compact.FORMAT,
+        "format": compact_file.FORMAT,
         "id": "compact",
         "version": VERSION,
         "labels": list(EMOTIONS),
@@ -289,13 +299,13 @@ def export(
         "recipe": asdict(recipe),
         **report,
     }
-    metadata = compact.save_metadata(
+    metadata = compact_file.save_metadata(
         model.config, VERSION, licence=LICENCE, credits=json.dumps(CREDITS), card=json.dumps(card)
     )
     out.mkdir(parents=True, exist_ok=True)
     path = out / BUILT_IN_WEIGHTS_NAME
     temporary = path.with_suffix(".tmp")
-    save_file(compact.quantise(model.state_dict()), temporary, metadata)
+    save_file(compact_file.quantise(arrays(model)), temporary, metadata)
     size = temporary.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"{temporary} has {size} bytes, more than {MAX_BYTES}")

@@ -25,7 +25,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,58 +32,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emotion2vec_ui.frames import (
-    FRAMES_PER_S,
-    RECEPTIVE_FIELD_SAMPLES,
-    SAMPLE_RATE_HZ,
-    frame_count,
-)
+from emotion2vec_ui.frames import FRAMES_PER_S, SAMPLE_RATE_HZ, frame_count
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models import compact_file
+from emotion2vec_ui.models.compact_file import (
+    LOG_FLOOR,
+    LOG_RANGE,
+    MAX_PIECE_FRAMES,
+    MEL_HOP,
+    MIN_FRAME_WEIGHT,
+    N_FFT,
+    N_MELS,
+    SILENT_RMS,
+    Config,
+)
 from emotion2vec_ui.models.files import (
     BUILT_IN_CARD_NAME,
     BUILT_IN_DIRECTORY,
-    BUILT_IN_WEIGHTS_NAME,
     CALIBRATION_NAME,
 )
 from emotion2vec_ui.reading import familiarity
 
-# 25 ms, Whisper's window; emotion2vec's receptive field is as long, hence equal frame counts.
-N_FFT = RECEPTIVE_FIELD_SAMPLES
-MEL_HOP = 160  # 10 ms, Whisper's hop; the second convolution has stride 2: frames of 20 ms
-N_MELS = 80  # Whisper's
-MEL_BREAK_HZ = 1000.0  # Slaney's mel scale: linear below, logarithmic above
-# Whisper was trained on waveforms in [-1, 1], where speech is typically near -20 dBFS RMS.
-# 0.1 puts ours there.
-INPUT_RMS = 0.1
-SILENT_RMS = 1e-6  # keeps digital silence from being divided by zero
-MIN_FRAME_WEIGHT = 0.01  # of frames without speech: a clip that has no speech has an embedding too
-LOG_FLOOR = 1e-10  # Whisper's audio.py
-LOG_RANGE = 8.0  # Whisper's: keep 80 dB below the clip's loudest mel cell
-POSITION_PERIOD = 10_000.0  # Whisper's sinusoids
-# Attention is within pieces of at most 10.24 s, as long as the training clips.
-# Measured on 24 one-minute recordings of unheard speakers: whole-minute attention names 71 % right
-# (true label's mean score 0.34), pieces 92 % (0.63).
-MAX_PIECE_FRAMES = 512
 
-FORMAT = "emotion2vec_ui.compact/2"
-SCALE_SUFFIX = ".scale"  # a stored int8 weight "x" has its per-row float32 scale in "x.scale"
-
-
-@dataclass(frozen=True)
-class Config:
-    """Sizes of the network; stored in the weights' metadata.
-
-    Attributes:
-        width: channels of the encoder (Whisper base: 512).
-        heads: attention heads (Whisper base: 8).
-        layers: transformer layers kept of Whisper's six.
-        dim: frame feature dimension.
-    """
-
-    width: int = 512
-    heads: int = 8
-    layers: int = 3
-    dim: int = 512
+SHIPPED = Config()
+"""The sizes of the model that is part of this package."""
 
 
 class Block(nn.Module):
@@ -137,7 +108,7 @@ class Compact(nn.Module):
 
     labels: tuple[str, ...] = EMOTIONS
 
-    def __init__(self, config: Config = Config()) -> None:
+    def __init__(self, config: Config = SHIPPED) -> None:
         super().__init__()
         self.config = config
         self.card: dict[str, Any] = {}
@@ -325,76 +296,17 @@ def load(
         FileNotFoundError: the weights are not there.
         ValueError: the weights have another format or other labels.
     """
-    from safetensors import safe_open
-
-    path = directory / BUILT_IN_WEIGHTS_NAME
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file. It belongs to this package; reinstall it, or make it anew "
-            "with `python -m training.train` (training/README.md)."
-        )
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise ValueError(
-                f"{path}: format is {metadata.get('format')!r}, expected {FORMAT!r}. "
-                "The file is of another version of this package; reinstall both together."
-            )
-        if tuple(json.loads(metadata["labels"])) != EMOTIONS:
-            raise ValueError(f"{path}: labels are {metadata['labels']}, expected {list(EMOTIONS)}.")
-        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    config, weights = compact_file.read(directory)
     with torch.device("meta"):  # no memory and no random numbers for weights replaced at once
-        model = Compact(Config(**json.loads(metadata["config"])))
-    model.load_state_dict(dequantise(stored), assign=True)
+        model = Compact(config)
+    state = {name: torch.from_numpy(value) for name, value in weights.items()}
+    model.load_state_dict(state, assign=True)
     card, reference = directory / BUILT_IN_CARD_NAME, directory / CALIBRATION_NAME
     if card.is_file():
         model.card = json.loads(card.read_text(encoding="utf-8"))
     if reference.is_file():
         model.refer(familiarity.load(reference))
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-
-
-def quantise(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Store the encoder's matrices as int8 with one float32 scale per row, all else as float32.
-
-    A row's largest value becomes 127: rounding costs at most 0.4 % of it.
-    """
-    stored = {}
-    for name, value in state.items():
-        value = value.detach().float().cpu()
-        if value.ndim < 2 or name.startswith(("gate.", "adapter.", "proj.")):
-            stored[name] = value.contiguous()
-            continue
-        rows = value.flatten(1)
-        scale = rows.abs().amax(1).clamp_min(1e-12) / 127
-        stored[name] = (rows / scale[:, None]).round().to(torch.int8).view(value.shape)
-        stored[name + SCALE_SUFFIX] = scale
-    return stored
-
-
-def dequantise(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `quantise`: float32 tensors by name."""
-    state = {}
-    for name, value in stored.items():
-        if name.endswith(SCALE_SUFFIX):
-            continue
-        if value.dtype == torch.int8:
-            scale = stored[name + SCALE_SUFFIX]
-            value = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
-        state[name] = value
-    return state
-
-
-def save_metadata(config: Config, version: str, **more: str) -> dict[str, str]:
-    """Return the safetensors metadata (strings only) that `load` checks."""
-    return {
-        "format": FORMAT,
-        "id": "compact",
-        "version": version,
-        "labels": json.dumps(EMOTIONS),
-        "config": json.dumps(asdict(config)),
-        **more,
-    }
 
 
 def _pieces(n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -408,7 +320,7 @@ def _pieces(n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     rows = []
     for row, total in enumerate(n_frames.tolist()):
-        step = -(-total // -(-total // MAX_PIECE_FRAMES))
+        step = compact_file.piece_frames(total)
         rows += [(row, at, min(step, total - at)) for at in range(0, total, step)]
     clip, start, size = torch.tensor(rows, device=n_frames.device).unbind(1)
     return clip, start, size
@@ -424,46 +336,29 @@ def _valid(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
 
 
-# The three tables are not buffers: `.to(bfloat16)` must leave them float32.
+# The tables are not buffers: `.to(bfloat16)` must leave them float32. Outside inference mode, so
+# that training may use what inference cached.
 
 
 @functools.lru_cache(maxsize=8)
 def _window(device: str) -> Tensor:
-    """Return the periodic Hann window times the input level, float32 (400,)."""
     with torch.inference_mode(False):
-        return (torch.hann_window(N_FFT) * INPUT_RMS).to(device)
+        return torch.from_numpy(compact_file.window()).to(device)
 
 
 @functools.lru_cache(maxsize=8)
 def _mel_filters(device: str) -> Tensor:
-    """Return Slaney's area-normalised triangles (librosa.filters.mel), float32 (201, 80)."""
-    log_step = math.log(6.4) / 27  # Slaney: 27 steps from 1 kHz to 6.4 kHz
-
-    def hz(mel: Tensor) -> Tensor:
-        linear = mel * (MEL_BREAK_HZ / 15)  # 15 mel = 1 kHz
-        return torch.where(mel < 15, linear, MEL_BREAK_HZ * torch.exp(log_step * (mel - 15)))
-
     with torch.inference_mode(False):
-        top = 15 + math.log(SAMPLE_RATE_HZ / 2 / MEL_BREAK_HZ) / log_step
-        corners = hz(torch.linspace(0, top, N_MELS + 2, dtype=torch.float64))
-        bins = torch.linspace(0, SAMPLE_RATE_HZ / 2, N_FFT // 2 + 1, dtype=torch.float64)[:, None]
-        rising = (bins - corners[:-2]) / (corners[1:-1] - corners[:-2])
-        falling = (corners[2:] - bins) / (corners[2:] - corners[1:-1])
-        filters = torch.minimum(rising, falling).clamp_min(0) * 2 / (corners[2:] - corners[:-2])
-        return filters.float().to(device)
+        return torch.from_numpy(compact_file.mel_filters()).to(device)
 
 
 @functools.lru_cache(maxsize=8)
-def _all_positions(width: int, device: str, size: int) -> Tensor:
-    """Return Whisper's sinusoids, float32 (size, width)."""
+def _all_positions(size: int, width: int, device: str) -> Tensor:
     with torch.inference_mode(False):
-        step = math.log(POSITION_PERIOD) / (width // 2 - 1)
-        rates = torch.exp(-step * torch.arange(width // 2, dtype=torch.float32))
-        angles = torch.arange(size, dtype=torch.float32)[:, None] * rates
-        return torch.cat([angles.sin(), angles.cos()], dim=1).to(device)
+        return torch.from_numpy(compact_file.positions(size, width)).to(device)
 
 
 def _positions(size: int, width: int, device: str) -> Tensor:
     """Return positions float32 (size, width), cached by whole minutes."""
     minute = 60 * FRAMES_PER_S
-    return _all_positions(width, device, -(-size // minute) * minute)[:size]
+    return _all_positions(-(-size // minute) * minute, width, device)[:size]

@@ -6,12 +6,10 @@ Importing this module imports neither torch nor funasr.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from emotion2vec_ui.errors import DeviceUnavailable, ModelFilesError, ModelLoadError
 from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.models import nvidia
 from emotion2vec_ui.models.files import (
     BUILT_IN,
     BUILT_IN_CARD_NAME,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     import torch
 
     from emotion2vec_ui.models.backbone import Emotion2vecBackbone
-    from emotion2vec_ui.models.compact import Compact
     from emotion2vec_ui.models.network import Network
 
 logger = logging.getLogger(__name__)
@@ -91,17 +89,18 @@ class Loaded:
 
 
 def choose_device(name: str) -> str:
-    """The torch device for `--device`: "cpu" or "cuda:N".
+    """The device for `--device`: "cpu" or "cuda:N". Imports torch only where a GPU may be used.
 
     Raises:
         DeviceUnavailable: it was asked for by name and is not there.
+        ImportError: torch is missing or broken, and a GPU is wanted or there.
     """
-    if name == "cpu" or (name == "auto" and not _has_nvidia_gpu()):
+    if name == "cpu" or (name == "auto" and not nvidia.has_gpu()):
         return "cpu"
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto" and not count:
+    if name == "auto" and not count:  # a build of torch for the CPU only
         return "cpu"
     index = int(name.partition(":")[2] or 0)
     if not count:
@@ -111,18 +110,6 @@ def choose_device(name: str) -> str:
         problem = Phrase("device.no_such_gpu", count=count, last=count - 1)
         raise DeviceUnavailable(device=name, problem=problem)
     return f"cuda:{index}"
-
-
-def _has_nvidia_gpu() -> bool:
-    """Whether NVIDIA's driver is here and has a GPU; asks the driver, for torch takes a second."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    # CUDA's driver API: 0 is success (docs.nvidia.com/cuda/cuda-driver-api).
-    failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    return not failed and count.value > 0
 
 
 def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tuple[str, list[str]]:
@@ -219,8 +206,11 @@ def load(
     start = time.perf_counter()
     on_state("importing")
     files = None if location.is_built_in else verify(location.path)
-    device = choose_device(settings.device)
-    precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
+    try:
+        device = choose_device(settings.device)
+        precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
+    except (ImportError, OSError) as error:
+        raise _import_failed(location, error) from error
     if settings.disable_tensorrt and device != "cpu":
         notes.append(
             "--disable-tensorrt has nothing to act on: on a GPU the runtime is plain eager "
@@ -228,14 +218,20 @@ def load(
         )
     for note in notes:
         logger.warning(note)
+    found = None
+    on_openvino = device == "cpu" and not settings.disable_tensorrt
     if files is None:
-        made = _built_in(location, device, precision, on_state)
+        on_state("loading")
+        if on_openvino:
+            found = _compact_by_openvino(location.path, precision)
+        made = found or _compact_by_pytorch(location, device, precision)
         embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
     else:
-        found = None
-        if device == "cpu" and not settings.disable_tensorrt and precision in OPENVINO_PRECISIONS:
-            found = _by_openvino(location, files, settings, precision, on_state)
-        made = found or _by_pytorch(location, files, settings, device, precision, on_state)
+        if on_openvino and precision in OPENVINO_PRECISIONS:
+            found = _emotion2vec_by_openvino(location, files, settings, precision, on_state)
+        made = found or _emotion2vec_by_pytorch(
+            location, files, settings, device, precision, on_state
+        )
         embedding_norm = _embedding_norm(location.path / REFERENCE_NAME)
     reference = familiarity.find(
         location.path / CALIBRATION_NAME, None if location.is_built_in else made.weights_sha256
@@ -275,10 +271,56 @@ class _Made:
     dim: int
 
 
-# --- OpenVINO -----------------------------------------------------------------------------------
+# --- the built-in model -------------------------------------------------------------------------
 
 
-def _by_openvino(
+def _compact_by_openvino(path: Path, precision: str) -> _Made | None:
+    """The built-in model run by OpenVINO; None, and the reason in the log, where torch must do it.
+
+    Raises:
+        ModelFilesError: its files cannot be used.
+    """
+    from emotion2vec_ui.models import compact_file
+
+    try:
+        config, weights = compact_file.read(path)
+        sha256 = sha256_of(path / BUILT_IN_WEIGHTS_NAME)
+    except Exception as error:  # safetensors has exceptions of its own, derived from no other
+        problem = Phrase("model.unreadable", detail=str(error))
+        raise ModelFilesError(path=path, problem=problem) from error
+    try:
+        from emotion2vec_ui.models.compact_openvino import CompactOpenVino
+
+        reference = familiarity.find(path / CALIBRATION_NAME, None)
+        network = CompactOpenVino(config, weights, reference, precision)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        detail = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+        logger.warning("OpenVINO cannot run the built-in model, so PyTorch does: %s", detail)
+        return None
+    return _Made(network, sha256, sum(value.size for value in weights.values()), config.dim)
+
+
+def _compact_by_pytorch(location: Location, device: str, precision: str) -> _Made:
+    """The built-in model run by PyTorch."""
+    _import_torch(location)
+    from emotion2vec_ui.models import compact
+    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
+
+    dtype = _dtype(precision, device)
+    try:
+        backbone = compact.load(location.path, device=device, dtype=dtype)
+        sha256 = sha256_of(location.path / BUILT_IN_WEIGHTS_NAME)
+    except Exception as error:  # safetensors has exceptions of its own, derived from no other
+        problem = Phrase("model.unreadable", detail=str(error))
+        raise ModelFilesError(path=location.path, problem=problem) from error
+    network = PyTorchNetwork(backbone, device, precision)
+    return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
+
+
+# --- emotion2vec --------------------------------------------------------------------------------
+
+
+def _emotion2vec_by_openvino(
     location: Location,
     files: VerifiedFiles,
     settings: Settings,
@@ -301,7 +343,7 @@ def _by_openvino(
             raise OSError("no folder for the slim weights can be written to")
         graph = emotion2vec_graph.build(weights.tensors, files.config)
         if precision == "int8":
-            from emotion2vec_ui.models import int8  # what reads sound takes half a second
+            from emotion2vec_ui.models import int8  # it reads sound, which takes half a second
 
             graph = int8.quantised(graph, weights, settings, on_state)
         order = [files.labels.index(emotion) for emotion in EMOTIONS]
@@ -320,10 +362,7 @@ def _by_openvino(
         return None
 
 
-# --- PyTorch ------------------------------------------------------------------------------------
-
-
-def _by_pytorch(
+def _emotion2vec_by_pytorch(
     location: Location,
     files: VerifiedFiles,
     settings: Settings,
@@ -331,7 +370,7 @@ def _by_pytorch(
     precision: str,
     on_state: Callable[[str], None],
 ) -> _Made:
-    """The model run by PyTorch."""
+    """An emotion2vec model run by PyTorch."""
     _import_torch(location)
     from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
 
@@ -343,26 +382,17 @@ def _by_pytorch(
     return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
 
 
-def _built_in(
-    location: Location, device: str, precision: str, on_state: Callable[[str], None]
-) -> _Made:
-    """The built-in model."""
-    _import_torch(location)
-    from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
-
-    on_state("loading")
-    backbone, sha256 = _load_compact(location.path, device, _dtype(precision, device))
-    network = PyTorchNetwork(backbone, device, precision)
-    return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
-
-
 def _import_torch(location: Location) -> None:
     """Raises ModelLoadError where PyTorch is missing or broken."""
     try:
         importlib.import_module("torch")
     except (ImportError, OSError) as error:
-        problem = Phrase("model.import_failed", detail=str(error))
-        raise ModelLoadError(model=location.id, problem=problem) from error
+        raise _import_failed(location, error) from error
+
+
+def _import_failed(location: Location, error: Exception) -> ModelLoadError:
+    problem = Phrase("model.import_failed", detail=str(error))
+    return ModelLoadError(model=location.id, problem=problem)
 
 
 def _count(module: torch.nn.Module) -> int:
@@ -371,18 +401,6 @@ def _count(module: torch.nn.Module) -> int:
 
 def _shapes(module: torch.nn.Module) -> Shapes:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
-
-
-def _load_compact(path: Path, device: str, dtype: torch.dtype) -> tuple[Compact, str]:
-    """The built-in model and the sha256 of its weights."""
-    from emotion2vec_ui.models import compact
-
-    try:
-        backbone = compact.load(path, device=device, dtype=dtype)
-        return backbone, sha256_of(path / BUILT_IN_WEIGHTS_NAME)
-    except Exception as error:  # safetensors has exceptions of its own, derived from no other
-        problem = Phrase("model.unreadable", detail=str(error))
-        raise ModelFilesError(path=path, problem=problem) from error
 
 
 def _load_emotion2vec(

@@ -1,9 +1,9 @@
-"""A model run by OpenVINO on the CPU."""
+"""Models run by OpenVINO on the CPU: graphs compiled for it, and the network of emotion2vec."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -13,12 +13,51 @@ from emotion2vec_ui.errors import OutOfMemory
 from emotion2vec_ui.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
 from emotion2vec_ui.models.network import Runtime
 
-COMPUTE_TYPES = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""OpenVINO's names of the types that the layers compute in which the graph leaves open."""
+DEVICE = "cpu"
+"""The only place that these networks run in."""
+
+
+class Compiled:
+    """A graph compiled for this CPU; one clip at a time, which keeps all cores busy.
+
+    Args:
+        graph: an OpenVINO model whose outputs have names.
+        precision: "fp32" or "bf16", what the layers compute in that the graph leaves open.
+
+    Raises:
+        RuntimeError: OpenVINO cannot compile the graph.
+    """
+
+    def __init__(self, graph: ov.Model, precision: str) -> None:
+        options = {
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            # Two processes whose threads are bound to the same cores would take turns.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._request = ov.Core().compile_model(graph, "CPU", options).create_infer_request()
+        self._lock = threading.Lock()  # a request takes one clip at a time
+
+    def __call__(
+        self, inputs: Mapping[str, np.ndarray], n_samples: int
+    ) -> Mapping[str, np.ndarray]:
+        """The outputs by name, arrays of their own, for a clip of `n_samples`.
+
+        Raises:
+            OutOfMemory: the clip does not fit.
+        """
+        try:
+            with self._lock:
+                return self._request.infer(dict(inputs), share_inputs=True)
+        except RuntimeError as error:
+            # OpenVINO has no class for it.
+            if "bad_alloc" not in str(error) and "allocate" not in str(error):
+                raise
+        raise OutOfMemory(device=DEVICE, window_s=n_samples / SAMPLE_RATE_HZ)
 
 
 class OpenVinoNetwork:
-    """A `Network` of an OpenVINO graph: one clip at a time, which keeps all cores busy.
+    """A `Network` of emotion2vec's graph.
 
     Args:
         graph: of the form that `emotion2vec_graph.build` gives.
@@ -32,7 +71,7 @@ class OpenVinoNetwork:
     """
 
     runtime: ClassVar[Runtime] = "openvino"
-    device: ClassVar[str] = "cpu"
+    device: ClassVar[str] = DEVICE
 
     def __init__(
         self,
@@ -42,15 +81,8 @@ class OpenVinoNetwork:
         on_first_run: Callable[[], None] = lambda: None,
     ) -> None:
         self.precision = precision
-        compute_type = "bf16" if precision == "int8" and has_bf16() else COMPUTE_TYPES[precision]
-        options = {
-            "INFERENCE_PRECISION_HINT": compute_type,
-            "PERFORMANCE_HINT": "LATENCY",
-            # Two processes whose threads are bound to the same cores would take turns.
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._request = ov.Core().compile_model(graph, "CPU", options).create_infer_request()
-        self._lock = threading.Lock()  # a request takes one clip at a time
+        of_the_rest = "bf16" if has_bf16() else "fp32"
+        self._graph = Compiled(graph, of_the_rest if precision == "int8" else precision)
         self._head_order = list(head_order)
         self._on_first_run: Callable[[], None] | None = on_first_run
 
@@ -68,23 +100,10 @@ class OpenVinoNetwork:
     def _run(self, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert wave.ndim == 1 and len(wave) >= RECEPTIVE_FIELD_SAMPLES, wave.shape
         samples = np.ascontiguousarray(wave, dtype=np.float32)
-        try:
-            with self._lock:
-                outputs = self._request.infer({"waveform": samples}, share_inputs=True)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-        else:
-            # `infer` copies what it gives.
-            return outputs["features"], outputs["logits"][:, self._head_order]
-        raise OutOfMemory(device=self.device, window_s=len(wave) / SAMPLE_RATE_HZ)
+        outputs = self._graph({"waveform": samples}, len(samples))
+        return outputs["features"], outputs["logits"][:, self._head_order]
 
 
 def has_bf16() -> bool:
     """Whether this CPU computes in bf16 in hardware."""
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # OpenVINO has no class for it.
-    return "bad_alloc" in str(error) or "allocate" in str(error)

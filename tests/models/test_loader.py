@@ -53,7 +53,7 @@ def test_loaded_says_what_it_is(model_dir: Path) -> None:
 def test_the_built_in_model_has_the_same_interface() -> None:
     loaded = load("compact")
     assert (loaded.id, loaded.origin, loaded.is_built_in) == ("compact", "built in", True)
-    assert (loaded.dim, loaded.network.backbone.proj.out_features) == (512, 9)
+    assert (loaded.dim, scores(loaded, wave()).shape) == (512, (9,))
     card = json.loads((files.BUILT_IN_DIRECTORY / "card.json").read_text(encoding="utf-8"))
     norm = card["embedding_norm"]
     assert loaded.embedding_norm == (norm["low"], norm["high"])

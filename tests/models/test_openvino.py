@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from emotion2vec_ui.errors import DeviceUnavailable, ModelLoadError
-from emotion2vec_ui.models import loader, openvino_network
+from emotion2vec_ui.models import loader, nvidia, openvino_network
 from emotion2vec_ui.settings import Settings
 from tests.conftest import ROOT
 from tests.models.conftest import load, load_pytorch, scores, wave
@@ -50,7 +50,7 @@ def answer(directory: Path, **environment: str) -> tuple[list, str]:
 
 
 def test_from_the_second_load_no_torch_is_imported(model_dir: Path) -> None:
-    if loader._has_nvidia_gpu():
+    if nvidia.has_gpu():
         pytest.skip("with a GPU torch is the runtime")
     (runtime, heavy, first), _ = answer(model_dir)
     assert runtime == "openvino" and "torch" in heavy  # which read the checkpoint
