@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -37,18 +39,16 @@ def many(folder: Path, count: int, duration_s: float = 2) -> Path:
 def kept(journal: Path, at_least: int, process: subprocess.Popen) -> None:
     """Returns when that many rows are on the disk; looked at as a copy, for the run has a lock."""
     deadline = time.monotonic() + 90
-    copy = journal.with_name("copy")
     while True:
         assert process.poll() is None and time.monotonic() < deadline
-        for suffix in ("", "-wal"):
-            if Path(f"{journal}{suffix}").exists():
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, sqlite3.Error):
+            copy = Path(folder) / "copy"
+            # It may be in the middle of a write: then another look is taken.
+            for suffix in ("", "-wal"):
                 shutil.copy(f"{journal}{suffix}", f"{copy}{suffix}")
-        try:
-            with sqlite3.connect(copy) as db:
+            with contextlib.closing(sqlite3.connect(copy)) as db:
                 if db.execute("SELECT count(*) FROM done").fetchone()[0] >= at_least:
                     return
-        except sqlite3.Error:  # copied in the middle of a write
-            pass
         time.sleep(0.05)
 
 
