@@ -53,7 +53,6 @@ from emotion2vec_ui.models.files import (
 )
 from emotion2vec_ui.reading import familiarity
 
-
 SHIPPED = Config()
 """The sizes of the model that is part of this package."""
 
