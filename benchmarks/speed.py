@@ -162,10 +162,9 @@ def matrix_peak_gflop_s(dtype_name: str) -> float:
     return 2 * size**3 / best_s / 1e9
 
 
-def table(directory: Path, quick: bool, with_hour: bool) -> str:
+def table(directory: Path, clips: int, quick: bool, with_hour: bool) -> str:
     """The whole report as Markdown."""
     figures: dict[str, dict[str, Any]] = {who: {} for who in WHO}
-    clips = 20 if quick else MIXED_CLIPS
     parts = ["latency", f"mixed-{clips}", *(f"long-{s:g}" for s in LONG_S)]
     for part in parts:
         for who in WHO:
@@ -224,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a full-size model directory")
     parser.add_argument("--quick", action="store_true", help="20 clips, a minute for the hour")
+    parser.add_argument("--clips", type=int, default=MIXED_CLIPS, help="default: %(default)s")
     parser.add_argument("--no-hour", action="store_true", help="leave the hour of audio out")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -236,7 +236,9 @@ def main() -> None:
             from benchmarks.random_model import FULL_SIZE, build_model_dir
 
             directory = build_model_dir(Path(folder) / "full", **FULL_SIZE)
-        tables = table(directory, options.quick, not options.no_hour)
+        tables = table(
+            directory, 20 if options.quick else options.clips, options.quick, not options.no_hour
+        )
     text = f"# Speed\n\n{tables}\n\n{describe()}\n"
     print(text)
     if not options.quick:
