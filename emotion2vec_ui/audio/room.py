@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -221,6 +220,8 @@ def _steepest_fall(level_db: FloatArray, frames: int, share: float) -> float:
 
 def _loud_periodicity(x: NDArray[np.float32]) -> float:
     """Returns the median periodicity of the loud syllables, up to 1."""
+    import soxr
+
     # Down to twice the band and up again is a filter; scipy.signal takes a second to be imported.
     low_passed = soxr.resample(x, SAMPLE_RATE_HZ, 2 * PERIODICITY_BAND_HZ)
     voice = soxr.resample(low_passed, 2 * PERIODICITY_BAND_HZ, PERIODICITY_RATE_HZ)

@@ -147,7 +147,10 @@ def _read(folder: Path) -> ov.Model | None:
     try:
         about = json.loads((folder / ABOUT_NAME).read_text(encoding="utf-8"))
         if all(sha256_of(folder / name) == about[name] for name in (GRAPH_NAME, DATA_NAME)):
-            return ov.Core().read_model(folder / GRAPH_NAME)
+            core = ov.Core()
+            # A mapped file that is cut while the model answers would end the process.
+            core.set_property({"ENABLE_MMAP": False})
+            return core.read_model(folder / GRAPH_NAME)
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

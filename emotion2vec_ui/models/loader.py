@@ -347,8 +347,10 @@ def _emotion2vec_by_openvino(
 
             graph = int8.quantised(graph, weights, settings, on_state)
         order = [files.labels.index(emotion) for emotion in EMOTIONS]
+        network = OpenVinoNetwork(graph, precision, order)
+        weights.release()
         return _Made(
-            OpenVinoNetwork(graph, precision, order, weights.release),
+            network,
             weights.sha256,
             sum(tensor.size for tensor in weights.tensors.values()),
             weights.tensors["proj.weight"].shape[1],

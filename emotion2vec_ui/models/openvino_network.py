@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -63,8 +63,6 @@ class OpenVinoNetwork:
         graph: of the form that `emotion2vec_graph.build` gives.
         precision: "fp32", "bf16", or "int8" where the graph is quantised.
         head_order: of the graph's logits, those that belong to `labels.EMOTIONS` in their order.
-        on_first_run: called once, after the first clip: OpenVINO has made its own arrangement of
-            the weights by then.
 
     Raises:
         RuntimeError: OpenVINO cannot compile the graph.
@@ -78,21 +76,18 @@ class OpenVinoNetwork:
         graph: ov.Model,
         precision: str,
         head_order: Sequence[int],
-        on_first_run: Callable[[], None] = lambda: None,
     ) -> None:
         self.precision = precision
         of_the_rest = "bf16" if has_bf16() else "fp32"
         self._graph = Compiled(graph, of_the_rest if precision == "int8" else precision)
         self._head_order = list(head_order)
-        self._on_first_run: Callable[[], None] | None = on_first_run
+        # OpenVINO makes its own arrangement of the weights with the first clip; afterwards the
+        # graph's own are not needed.
+        self._run(np.zeros(SAMPLE_RATE_HZ // 10, np.float32))
 
     def run(self, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         """See `Network.run`."""
-        answers = [self._run(wave) for wave in waves]
-        if self._on_first_run is not None:
-            self._on_first_run()
-            self._on_first_run = None
-        return answers
+        return [self._run(wave) for wave in waves]
 
     def move(self, device: str) -> None:
         """See `Network.move`; there is only one place."""

@@ -247,7 +247,9 @@ class Lost(torch.nn.Module):
 def recogniser(tiny_dir, tmp_path):
     from emotion2vec_ui.audio.load import load
 
-    settings = Settings(model=str(tiny_dir), device="cpu", outputs=tmp_path / "outputs")
+    settings = Settings(
+        model=str(tiny_dir), device="cpu", disable_tensorrt=True, outputs=tmp_path / "outputs"
+    )
     holder = ModelHolder(settings)
     recogniser = Recogniser(settings, holder, lambda path, name: load(path, name=name))
     holder.start()
@@ -297,12 +299,12 @@ def test_a_gpu_that_stays_away_is_told_until_it_is_back(
     assert recogniser.analyse(path).report.model.id == "tiny"
 
 
-def test_out_of_memory_is_no_lost_device(tiny):
+def test_out_of_memory_is_no_lost_device(tiny_pytorch):
     class Full(Lost):
         def forward(self, waves, n_samples):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    loaded = with_backbone(tiny, Full(tiny.network.backbone))
+    loaded = with_backbone(tiny_pytorch, Full(tiny_pytorch.network.backbone))
     with pytest.raises(engine.OutOfMemory):
         engine.run(loaded.network, [speechlike(1)])
 
