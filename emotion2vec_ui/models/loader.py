@@ -249,14 +249,9 @@ def load(
         reference=reference,
     )
     logger.info(
-        "%s (%s) answers on %s in %s by %s: %.1f M parameters, loaded in %.1f s.",
-        loaded.id,
-        loaded.origin,
-        device,
-        precision,
-        loaded.network.runtime,
-        loaded.parameters / 1e6,
-        loaded.load_s,
+        f"{loaded.id} ({loaded.origin}) answers on {device} in {precision} by "
+        f"{loaded.network.runtime}: {loaded.parameters / 1e6:.1f} M parameters, "
+        f"loaded in {loaded.load_s:.1f} s."
     )
     return loaded
 
