@@ -218,8 +218,8 @@ def load(
         )
     for note in notes:
         logger.warning(note)
-    found = None
     on_openvino = device == "cpu" and not settings.disable_tensorrt
+    found = None
     if files is None:
         on_state("loading")
         if on_openvino:
@@ -227,7 +227,9 @@ def load(
         made = found or _compact_by_pytorch(location, device, precision)
         embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
     else:
-        if on_openvino and precision in OPENVINO_PRECISIONS:
+        # In bf16 without such hardware OpenVINO would compute in fp32 and not say so.
+        can = precision in OPENVINO_PRECISIONS and (precision != "bf16" or has_bf16(device))
+        if on_openvino and can:
             found = _emotion2vec_by_openvino(location, files, settings, precision, on_state)
         made = found or _emotion2vec_by_pytorch(
             location, files, settings, device, precision, on_state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -100,5 +101,12 @@ class OpenVinoNetwork:
 
 
 def has_bf16() -> bool:
-    """Whether this CPU computes in bf16 in hardware."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    """Whether this CPU computes in bf16 in hardware, as OpenVINO and, on Linux, the kernel say."""
+    if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return False
+    try:
+        features = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return True
+    # The last is ARM's. Without any of them AVX512 only emulates bf16, slower than fp32.
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
