@@ -53,6 +53,9 @@ from emotion2vec_ui.models.files import (
 )
 from emotion2vec_ui.reading import familiarity
 
+SHIPPED = Config()
+"""The sizes of the model that is part of this package."""
+
 
 class Block(nn.Module):
     """Whisper's pre-norm transformer layer, with one matrix for query, key and value."""
@@ -104,7 +107,7 @@ class Compact(nn.Module):
 
     labels: tuple[str, ...] = EMOTIONS
 
-    def __init__(self, config: Config = Config()) -> None:
+    def __init__(self, config: Config = SHIPPED) -> None:
         super().__init__()
         self.config = config
         self.card: dict[str, Any] = {}
@@ -332,8 +335,8 @@ def _valid(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
 
 
-# The tables are not buffers: `.to(bfloat16)` must leave them float32. Outside inference mode, so that
-# training may use what inference cached.
+# The tables are not buffers: `.to(bfloat16)` must leave them float32. Outside inference mode, so
+# that training may use what inference cached.
 
 
 @functools.lru_cache(maxsize=8)

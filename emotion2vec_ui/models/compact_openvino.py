@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import openvino as ov
 from numpy.lib.stride_tricks import sliding_window_view
-from openvino import opset15 as op
 
 from emotion2vec_ui.errors import OutOfMemory
 from emotion2vec_ui.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ, frame_count
@@ -34,6 +32,7 @@ from emotion2vec_ui.models.compact_file import (
     piece_frames,
 )
 from emotion2vec_ui.models.network import Runtime
+from emotion2vec_ui.models.openvino_runtime import op, ov
 from emotion2vec_ui.reading import familiarity
 
 COMPUTE_TYPES = {"fp32": "f32", "bf16": "bf16"}
