@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import openvino as ov
 from numpy.lib.stride_tricks import sliding_window_view
-from openvino import opset15 as op
 
 from emotion2vec_ui.frames import RECEPTIVE_FIELD_SAMPLES, frame_count
 from emotion2vec_ui.models import compact_file
@@ -33,6 +31,7 @@ from emotion2vec_ui.models.compact_file import (
 )
 from emotion2vec_ui.models.network import Runtime
 from emotion2vec_ui.models.openvino_network import DEVICE, Compiled, has_bf16
+from emotion2vec_ui.models.openvino_runtime import op, ov
 from emotion2vec_ui.reading import familiarity
 
 PRECISIONS = ("fp32", "bf16")

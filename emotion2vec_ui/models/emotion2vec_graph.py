@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
-import openvino as ov
-from openvino import opset15 as ops
 
 from emotion2vec_ui.models.alibi import slopes
+from emotion2vec_ui.models.openvino_runtime import op, ov
 
-if TYPE_CHECKING:
-    from openvino import Node
+Node: TypeAlias = Any
+"""`openvino.Node`, of which no types are shipped."""
 
 Tensors = Mapping[str, np.ndarray]
 """float32 weights by their names in the slim file; used in place, not copied."""
@@ -48,18 +47,18 @@ def build(tensors: Tensors, config: Mapping[str, Any]) -> ov.Model:
     audio = config["modalities"]["audio"]
     _check(config, audio)
     graph = _Graph(tensors, float(config["norm_eps"]))
-    waveform = ops.parameter([-1], np.float32, name="waveform")
+    waveform = op.parameter([-1], np.float32, name="waveform")
     # (1, 1, samples), normalised over the whole clip as every utterance is.
-    x = graph.normalise(ops.unsqueeze(waveform, _axes(0, 1)), NORM_EPS)
+    x = graph.normalise(op.unsqueeze(waveform, _axes(0, 1)), NORM_EPS)
     for i, stride in enumerate(_strides(audio["feature_encoder_spec"])):
         x = graph.waveform_layer(x, f"{AUDIO}local_encoder.conv_layers.{i}.", stride)
     x = _transposed(x)
     x = graph.norm(x, f"{AUDIO}project_features.1", NORM_EPS)
     x = graph.linear(x, f"{AUDIO}project_features.2")
-    x = ops.add(x, graph.positions(x, audio["conv_pos_depth"]))
+    x = op.add(x, graph.positions(x, audio["conv_pos_depth"]))
     n_extra = audio["num_extra_tokens"]
     if n_extra:
-        x = ops.concat([graph.constant(f"{AUDIO}extra_tokens"), x], 1)
+        x = op.concat([graph.constant(f"{AUDIO}extra_tokens"), x], 1)
     bias = graph.alibi(x, audio["num_alibi_heads"], n_extra) if audio["use_alibi_encoder"] else None
     if f"{AUDIO}context_encoder.norm.weight" in tensors:
         x = graph.norm(x, f"{AUDIO}context_encoder.norm")
@@ -67,11 +66,11 @@ def build(tensors: Tensors, config: Mapping[str, Any]) -> ov.Model:
     names += [f"blocks.{i}." for i in range(config["depth"])]
     for name in names:
         x = graph.block(x, name, config["num_heads"], bias)
-    x = ops.squeeze(x, _axes(0))
-    x = ops.slice(x, _axes(n_extra), _axes(UNTIL_THE_END), _axes(1), _axes(0))
+    x = op.squeeze(x, _axes(0))
+    x = op.slice(x, _axes(n_extra), _axes(UNTIL_THE_END), _axes(1), _axes(0))
     outputs = []
     for name, node in (("features", x), ("logits", graph.linear(x, "proj"))):
-        result = ops.result(node, name=name)
+        result = op.result(node, name=name)
         result.output(0).set_names({name})
         outputs.append(result)
     waveform.output(0).set_names({"waveform"})
@@ -121,28 +120,28 @@ class _Graph:
     def constant(self, name: str, shape: tuple[int, ...] | None = None) -> Node:
         """The weight `name`, in another shape where one is given."""
         tensor = self._tensors[name]
-        return ops.constant(tensor.reshape(shape or tensor.shape), shared_memory=True)
+        return op.constant(tensor.reshape(shape or tensor.shape), shared_memory=True)
 
     def normalise(self, x: Node, eps: float) -> Node:
         """Mean 0 and variance 1 over the last axis."""
-        return ops.mvn(x, _axes(-1), True, eps, "inside_sqrt")
+        return op.mvn(x, _axes(-1), True, eps, "inside_sqrt")
 
     def norm(self, x: Node, name: str, eps: float | None = None) -> Node:
         """Layer normalisation with the weights `name`."""
         x = self.normalise(x, self._eps if eps is None else eps)
-        x = ops.multiply(x, self.constant(f"{name}.weight"))
-        return ops.add(x, self.constant(f"{name}.bias"))
+        x = op.multiply(x, self.constant(f"{name}.weight"))
+        return op.add(x, self.constant(f"{name}.bias"))
 
     def linear(self, x: Node, name: str) -> Node:
         """A linear layer."""
-        x = ops.matmul(x, self.constant(f"{name}.weight"), False, True)
-        return ops.add(x, self.constant(f"{name}.bias"))
+        x = op.matmul(x, self.constant(f"{name}.weight"), False, True)
+        return op.add(x, self.constant(f"{name}.bias"))
 
     def waveform_layer(self, x: Node, name: str, stride: int) -> Node:
         """Convolution without bias, layer normalisation over channels, GELU."""
-        x = ops.convolution(x, self.constant(f"{name}0.weight"), [stride], [0], [0], [1])
+        x = op.convolution(x, self.constant(f"{name}0.weight"), [stride], [0], [0], [1])
         x = _transposed(self.norm(_transposed(x), f"{name}2.1", NORM_EPS))
-        return ops.gelu(x, "erf")
+        return op.gelu(x, "erf")
 
     def positions(self, x: Node, depth: int) -> Node:
         """The positional convolutions, whose normalisation has no weights."""
@@ -153,49 +152,47 @@ class _Graph:
             groups = channels // per_group
             shape = (groups, channels // groups, per_group, width)
             weight = self.constant(f"{name}.weight", shape)
-            x = ops.group_convolution(x, weight, [1], [width // 2], [width // 2], [1])
+            x = op.group_convolution(x, weight, [1], [width // 2], [width // 2], [1])
             if width % 2 == 0:  # funasr's SamePad drops the last
-                x = ops.slice(x, _axes(0), _axes(-1), _axes(1), _axes(2))
-            x = ops.add(x, self.constant(f"{name}.bias", (1, channels, 1)))
+                x = op.slice(x, _axes(0), _axes(-1), _axes(1), _axes(2))
+            x = op.add(x, self.constant(f"{name}.bias", (1, channels, 1)))
             x = _transposed(self.normalise(_transposed(x), NORM_EPS))
-            x = ops.gelu(x, "erf")
+            x = op.gelu(x, "erf")
         return _transposed(x)
 
     def alibi(self, x: Node, heads: int, n_extra: int) -> Node:
         """The bias (1, heads, tokens, tokens) for `x`: see `backbone._alibi`."""
-        n_tokens = ops.gather(ops.shape_of(x, "i64"), np.int64(1), np.int64(0))
-        position = ops.range(np.int64(0), n_tokens, np.int64(1), "i64")
-        is_frame = ops.convert(ops.greater_equal(position, np.int64(n_extra)), "f32")
-        position = ops.convert(position, "f32")
+        n_tokens = op.gather(op.shape_of(x, "i64"), np.int64(1), np.int64(0))
+        position = op.range(np.int64(0), n_tokens, np.int64(1), "i64")
+        is_frame = op.convert(op.greater_equal(position, np.int64(n_extra)), "f32")
+        position = op.convert(position, "f32")
         row, column = _axes(0), _axes(1)
-        distance = ops.abs(
-            ops.subtract(ops.unsqueeze(position, row), ops.unsqueeze(position, column))
-        )
-        both = ops.multiply(ops.unsqueeze(is_frame, row), ops.unsqueeze(is_frame, column))
+        distance = op.abs(op.subtract(op.unsqueeze(position, row), op.unsqueeze(position, column)))
+        both = op.multiply(op.unsqueeze(is_frame, row), op.unsqueeze(is_frame, column))
         scale = np.array(slopes(heads), np.float32)
         learned = self._tensors.get(f"{AUDIO}alibi_scale")
         if learned is not None:
             scale = scale * np.maximum(learned, 0).reshape(-1)
-        by_head = ops.constant(-scale.reshape(1, -1, 1, 1))
-        return ops.multiply(ops.unsqueeze(ops.multiply(distance, both), _axes(0, 1)), by_head)
+        by_head = op.constant(-scale.reshape(1, -1, 1, 1))
+        return op.multiply(op.unsqueeze(op.multiply(distance, both), _axes(0, 1)), by_head)
 
     def block(self, x: Node, name: str, heads: int, bias: Node | None) -> Node:
         """A transformer block that normalises after attention and after its two linear layers."""
         dim = self._tensors[f"{name}norm1.weight"].shape[0]
         qkv = self.linear(x, f"{name}attn.qkv")
-        qkv = ops.reshape(qkv, _axes(0, 0, 3, heads, dim // heads), True)
-        qkv = ops.transpose(qkv, _axes(2, 0, 3, 1, 4))
-        query, key, value = (ops.gather(qkv, np.int64(i), np.int64(0)) for i in range(3))
-        mixed = ops.scaled_dot_product_attention(query, key, value, bias)
-        mixed = ops.reshape(ops.transpose(mixed, _axes(0, 2, 1, 3)), _axes(0, 0, dim), True)
-        x = self.norm(ops.add(x, self.linear(mixed, f"{name}attn.proj")), f"{name}norm1")
-        hidden = ops.gelu(self.linear(x, f"{name}mlp.fc1"), "erf")
-        return self.norm(ops.add(x, self.linear(hidden, f"{name}mlp.fc2")), f"{name}norm2")
+        qkv = op.reshape(qkv, _axes(0, 0, 3, heads, dim // heads), True)
+        qkv = op.transpose(qkv, _axes(2, 0, 3, 1, 4))
+        query, key, value = (op.gather(qkv, np.int64(i), np.int64(0)) for i in range(3))
+        mixed = op.scaled_dot_product_attention(query, key, value, bias)
+        mixed = op.reshape(op.transpose(mixed, _axes(0, 2, 1, 3)), _axes(0, 0, dim), True)
+        x = self.norm(op.add(x, self.linear(mixed, f"{name}attn.proj")), f"{name}norm1")
+        hidden = op.gelu(self.linear(x, f"{name}mlp.fc1"), "erf")
+        return self.norm(op.add(x, self.linear(hidden, f"{name}mlp.fc2")), f"{name}norm2")
 
 
 def _transposed(x: Node) -> Node:
     """(1, tokens, channels) from (1, channels, tokens), and back."""
-    return ops.transpose(x, _axes(0, 2, 1))
+    return op.transpose(x, _axes(0, 2, 1))
 
 
 def _axes(*values: int) -> np.ndarray:

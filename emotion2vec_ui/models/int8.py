@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 
 from emotion2vec_ui.audio.load import load as load_clip
 from emotion2vec_ui.errors import EmotionError
 from emotion2vec_ui.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
 from emotion2vec_ui.hashing import sha256_of
+from emotion2vec_ui.models.openvino_runtime import ov
 from emotion2vec_ui.models.slim_file import MappedWeights
 from emotion2vec_ui.settings import Settings
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import openvino as ov
 
 from emotion2vec_ui.errors import OutOfMemory
 from emotion2vec_ui.frames import RECEPTIVE_FIELD_SAMPLES, SAMPLE_RATE_HZ
 from emotion2vec_ui.models.network import Runtime
+from emotion2vec_ui.models.openvino_runtime import ov
 
 DEVICE = "cpu"
 """The only place that these networks run in."""
