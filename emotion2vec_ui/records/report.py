@@ -8,6 +8,7 @@ Sentences (`advice`, `text`, `log`) are empty until `sentences.in_words` fills t
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -306,8 +307,17 @@ def is_time(value: str, form: str = TIME_FORMAT) -> bool:
 # --- to and from JSON -----------------------------------------------------------------------------
 
 
-@functools.cache
+_building = threading.Lock()
+
+
 def _adapter() -> TypeAdapter[Report]:
+    # pydantic fails where two threads build the adapter of one class at once.
+    with _building:
+        return _built_adapter()
+
+
+@functools.cache
+def _built_adapter() -> TypeAdapter[Report]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Report)
