@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from emotion2vec_ui.errors import ModelFilesError
 from emotion2vec_ui.hashing import sha256_of
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 STALE_TEMPORARY_S = 3600.0
 """A temporary slim file older than this is no longer being written."""
+
+T = TypeVar("T")
 
 ScopeMap = tuple[tuple[str, str], ...]
 """See `VerifiedFiles.scope_map`."""
@@ -63,25 +65,17 @@ def read_weights(
     Raises:
         ModelFilesError: the checkpoint cannot be used, or is absent and so are the slim weights.
     """
+    found = _slim_weights(
+        location,
+        files,
+        settings,
+        lambda: shapes,
+        lambda path, identity: slim_file.read(path, identity, shapes, device, dtype),
+    )
+    if found is not None:
+        return found
+    assert files.checkpoint is not None  # without it `_slim_weights` raises
     checkpoint = files.checkpoint
-    identity = None if checkpoint is None else _identity(checkpoint)
-    slim_paths = _slim_paths(location, files, settings)
-    for path in slim_paths:
-        found = slim_file.read(path, identity, shapes, device, dtype)
-        if found is not None:
-            return found
-    if checkpoint is None or identity is None:
-        problem = Phrase("model.slim_unusable")
-        raise ModelFilesError(path=files.path / SLIM_NAME, problem=problem)
-    for path in slim_paths:
-        try:
-            _write_slim(path, checkpoint, identity, files.scope_map, shapes)
-        except OSError as error:
-            logger.info("Slim weights cannot be kept at %s: %s", path, error)
-            continue
-        found = slim_file.read(path, identity, shapes, device, dtype)
-        if found is not None:
-            return found
     # No folder can be written to: directly from the checkpoint, a tensor at a time.
     source = _checkpoint_tensors(checkpoint, files.scope_map, shapes)
     state = {}
@@ -113,11 +107,36 @@ def map_weights(
     Raises:
         ModelFilesError: the checkpoint cannot be used, or is absent and so are the slim weights.
     """
+    return _slim_weights(location, files, settings, shapes, slim_file.map_file)
+
+
+def _slim_weights(
+    location: Location,
+    files: VerifiedFiles,
+    settings: Settings,
+    shapes: Callable[[], slim_file.Shapes],
+    read: Callable[[Path, Mapping[str, str] | None], T | None],
+) -> T | None:
+    """What `read` makes of the first slim file that it can use; written where there is none.
+
+    Args:
+        location: of the model.
+        files: its verified files.
+        settings: where the slim weights may be written.
+        shapes: called where the file must be written: the tensors wanted.
+        read: path and the checkpoint's identity in; None where the file cannot be used.
+
+    Returns:
+        None where no folder can be written to.
+
+    Raises:
+        ModelFilesError: the checkpoint cannot be used, or is absent and so are the slim weights.
+    """
     checkpoint = files.checkpoint
     identity = None if checkpoint is None else _identity(checkpoint)
     slim_paths = _slim_paths(location, files, settings)
     for path in slim_paths:
-        found = slim_file.map_file(path, identity)
+        found = read(path, identity)
         if found is not None:
             return found
     if checkpoint is None or identity is None:
@@ -129,7 +148,9 @@ def map_weights(
         except OSError as error:
             logger.info("Slim weights cannot be kept at %s: %s", path, error)
             continue
-        return slim_file.map_file(path, identity)
+        found = read(path, identity)
+        if found is not None:
+            return found
     return None
 
 
