@@ -208,7 +208,8 @@ def load(
     files = None if location.is_built_in else verify(location.path)
     try:
         device = choose_device(settings.device)
-        precision, notes = choose_precision(settings, device, has_bf16=has_bf16(device))
+        bf16 = has_bf16(device)
+        precision, notes = choose_precision(settings, device, has_bf16=bf16)
     except (ImportError, OSError) as error:
         raise _import_failed(location, error) from error
     if settings.disable_tensorrt and device != "cpu":
@@ -228,8 +229,7 @@ def load(
         embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
     else:
         # In bf16 without such hardware OpenVINO would compute in fp32 and not say so.
-        can = precision in OPENVINO_PRECISIONS and (precision != "bf16" or has_bf16(device))
-        if on_openvino and can:
+        if on_openvino and precision in OPENVINO_PRECISIONS and (bf16 or precision != "bf16"):
             found = _emotion2vec_by_openvino(location, files, settings, precision, on_state)
         made = found or _emotion2vec_by_pytorch(
             location, files, settings, device, precision, on_state
