@@ -41,7 +41,7 @@ PIECE_S = 2.0
 """Length of a clip that activations are measured on; shorter ones are taken whole."""
 
 MAX_PIECES = 48
-"""More took longer and changed nothing measurable."""
+"""Chosen, not tuned."""
 
 GRAPH_NAME, DATA_NAME, ABOUT_NAME = "model.xml", "model.bin", "about.json"
 
