@@ -331,7 +331,7 @@ def to_dict(report: Report) -> dict[str, Any]:
             del content[name]
     # Rows of frames are rounded where they are made, in numpy: an hour has 1.6 million figures.
     return {
-        name: value if name == "scores" and isinstance(value, list) else _rounded(value)
+        name: value if name == "scores" and isinstance(value, list) else rounded(value)
         for name, value in content.items()
     }
 
@@ -452,12 +452,12 @@ def distribution(reading: scoring.Reading, scores: Mapping[str, float]) -> Distr
     )
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Plain data with its floats cut to `DECIMALS`, so that files can be read by people too."""
     if isinstance(value, float):
         return round(value, DECIMALS)
     if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
+        return {name: rounded(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return value

@@ -13,7 +13,7 @@ from emotion2vec_ui import texts
 from emotion2vec_ui.errors import EmotionError
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.reading.timeline import Segment
-from emotion2vec_ui.records.report import DECIMALS, Report
+from emotion2vec_ui.records.report import Report, rounded
 
 OK = "ok"
 
@@ -93,11 +93,13 @@ def of_report(
         confidence=report.confidence,
         scores=tuple(report.nine_scores[emotion] for emotion in EMOTIONS),
         band=reliability.band,
-        familiarity=_rounded(reliability.familiarity),
+        familiarity=rounded(reliability.familiarity),
         quality=report.quality.verdict,
         warnings=tuple(warning.code for warning in report.warnings),
-        duration_s=_rounded(report.source.duration_s),
-        segments=_rounded_segments(report.segments) if segments else None,
+        duration_s=rounded(report.source.duration_s),
+        segments=tuple(Segment(**rounded(asdict(one))) for one in report.segments)
+        if segments
+        else None,
         embedding=embedding,
     )
 
@@ -154,20 +156,3 @@ def from_json(content: str, embedding: np.ndarray | None = None) -> Row:
     if values["segments"] is not None:
         values["segments"] = tuple(Segment(**one) for one in values["segments"])
     return Row(**{**values, "embedding": embedding})
-
-
-def _rounded(value: float | None) -> float | None:
-    """As `result.json` has it."""
-    return None if value is None else round(value, DECIMALS)
-
-
-def _rounded_segments(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    return tuple(
-        Segment(
-            one.emotion,
-            round(one.start_s, DECIMALS),
-            round(one.end_s, DECIMALS),
-            round(one.confidence, DECIMALS),
-        )
-        for one in segments
-    )
