@@ -300,12 +300,12 @@ def is_time(value: str, form: str = TIME_FORMAT) -> bool:
 # --- to and from JSON -----------------------------------------------------------------------------
 
 
-_building = threading.Lock()
+BUILDING_ADAPTERS = threading.Lock()
+"""pydantic fails where two threads build the adapter of one class at once."""
 
 
 def _adapter() -> TypeAdapter[Report]:
-    # pydantic fails where two threads build the adapter of one class at once.
-    with _building:
+    with BUILDING_ADAPTERS:
         return _built_adapter()
 
 

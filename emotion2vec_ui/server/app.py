@@ -43,6 +43,7 @@ from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.server import predict, results
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
+from emotion2vec_ui.server.document import describe_late
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
 from emotion2vec_ui.settings import Settings
@@ -146,6 +147,7 @@ def create_api(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    describe_late(app)
     app.add_middleware(
         GZipMiddleware,
         compresslevel=GZIP_LEVEL,
