@@ -36,9 +36,9 @@ def moving_mean(
     around = [(before, size - before - 1)] + [(0, 0)] * (lines.ndim - 1)
     padded = np.pad(lines, around, mode)
     changes = np.empty_like(lines)
-    changes[0] = np.cumsum(padded[:size], axis=0)[-1] / size
-    changes[1:] = (padded[size:] - padded[:-size]) / size
-    return np.moveaxis(np.cumsum(changes, axis=0), 0, axis).astype(x.dtype)
+    changes[0] = np.cumsum(padded[:size], axis=0)[-1]
+    changes[1:] = padded[size:] - padded[:-size]
+    return np.moveaxis(np.cumsum(changes, axis=0) / size, 0, axis).astype(x.dtype)
 
 
 def moving_maximum(x: NDArray[Number], size: int) -> NDArray[Number]:
