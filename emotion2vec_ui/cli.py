@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from emotion2vec_ui.pipeline.recogniser import Recogniser
     from emotion2vec_ui.records.report import Report
     from emotion2vec_ui.records.robustness import RobustnessTest
+    from emotion2vec_ui.server.access import Guard
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
     import uvicorn
 
-    from emotion2vec_ui.server.app import create_app
+    from emotion2vec_ui.server.opening import Opening, StartFailed
 
     class Server(uvicorn.Server):
         """Finishes recognitions first, and only then closes connections.
@@ -186,7 +187,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Called once the signal has come; a second Ctrl-C ends the wait."""
-            stop = threading.Thread(target=app.app.state.service.stop, daemon=True)
+            stop = threading.Thread(target=opening.stop, daemon=True)
             stop.start()
             while stop.is_alive() and not self.force_exit:
                 await asyncio.sleep(0.05)
@@ -200,12 +201,21 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
             for connection in list(self.server_state.connections):
                 connection.transport.close()
 
+    def make() -> Guard:
+        from emotion2vec_ui.server.app import create_app
+
+        app = create_app(settings)
+        shown = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
+        log.info("listening on http://%s:%d", shown, settings.server_port)
+        return app
+
+    def stop() -> None:
+        server.should_exit = True
+
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    app = create_app(settings)
-    shown = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
-    log.info("listening on http://%s:%d", shown, settings.server_port)
+    opening = Opening(make, stop, settings)
     config = uvicorn.Config(
-        app,
+        opening,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2 * SENDING_S,
@@ -214,7 +224,9 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     )
     server = Server(config)
     server.run(sockets=[listener])
-    return OK if server.started else FAILED
+    if opening.failure is not None and not isinstance(opening.failure, StartFailed):
+        raise opening.failure
+    return OK if server.started and opening.failure is None else FAILED
 
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
