@@ -46,7 +46,6 @@ from emotion2vec_ui.settings import (
 
 if TYPE_CHECKING:
     from emotion2vec_ui.audio.damage import Condition
-    from emotion2vec_ui.audio.load import Clip
     from emotion2vec_ui.models.download import Progress
     from emotion2vec_ui.pipeline.recogniser import Recogniser
     from emotion2vec_ui.records.report import Report
@@ -231,12 +230,12 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises each file; one that fails does not stop the others."""
-    from emotion2vec_ui.records.report import to_dict
-
     logs.configure("text")
     lang = language(settings)
     failed = 0
-    with _recogniser(settings) as recogniser:
+    with _recogniser(settings, options.files) as recogniser:
+        from emotion2vec_ui.records.report import to_dict  # while the model is loaded
+
         for path in options.files:
             try:
                 result = recogniser.analyse(
@@ -266,7 +265,7 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
 def robustness(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises one file under noise and codecs, and says where the answer flips."""
     logs.configure("text")
-    with _recogniser(settings) as recogniser:
+    with _recogniser(settings, [options.file]) as recogniser:
         test = recogniser.robustness(options.file, seed=options.seed)
     if options.json:
         print_json(asdict(test))
@@ -373,21 +372,29 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _recogniser(settings: Settings) -> Iterator[Recogniser]:
-    """A recogniser for one command: it decodes in this process and loads the model once."""
-    from emotion2vec_ui.audio.load import load
+def _recogniser(settings: Settings, paths: Sequence[Path]) -> Iterator[Recogniser]:
+    """A recogniser for one command: it loads the model once and decodes in this process.
+
+    Args:
+        settings: of the program.
+        paths: the files that it will be asked for, in this order; each is decoded while the model
+            is loaded or busy with the one before.
+    """
     from emotion2vec_ui.models.holder import ModelHolder
+
+    # Before the rest is imported: loading takes longest, and much of it is not Python.
+    holder = ModelHolder(settings)
+    holder.start()
+
+    from emotion2vec_ui.audio.prefetching import Prefetcher
     from emotion2vec_ui.pipeline.recogniser import Recogniser
 
-    def decode(path: Path, name: str) -> Clip:
-        return load(path, name=name, max_duration_s=settings.max_duration_s)
-
-    holder = ModelHolder(settings)
+    decode = Prefetcher(paths, settings.max_duration_s)
     recogniser = Recogniser(settings, holder, decode)
-    holder.start()
     try:
         yield recogniser
     finally:
+        decode.stop()
         recogniser.stop(timeout_s=1.0)
 
 

@@ -117,7 +117,6 @@ def build(config: Config, weights: Weights) -> ov.Model:
     piece), False for what the last piece lacks in frames.
     Outputs: `features`, float32 (frames, dim), and their mean `embedding`, float32 (1, dim).
     """
-
     # As nodes: of an array the functions below would make a list of Python's numbers first.
     constants = {name: op.constant(value) for name, value in weights.items()}
 

@@ -69,7 +69,7 @@ class Opening:
             await _answer(early, send)
         else:
             assert self._started is not None
-            app = self._app or await asyncio.shield(self._started)
+            app = await asyncio.shield(self._started)
             await app(scope, receive, send)
 
     def stop(self) -> None:
