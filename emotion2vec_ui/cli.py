@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -22,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotion2vec_ui import __version__, logs, texts
+from emotion2vec_ui import __version__, listening, logs, texts
 from emotion2vec_ui.batch import command as batch_command
 from emotion2vec_ui.console import (
     FAILED,
@@ -61,9 +60,6 @@ BAR_CELLS = 24
 
 SENDING_S = 2
 """How long answers may take to be sent when all work is done."""
-
-LISTEN_BACKLOG = 2048
-"""uvicorn's own default."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -168,7 +164,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Runs the server until it is told to stop."""
     logs.configure(settings.log_format)
-    listener = _listen(settings)
+    listener = listening.listen(settings)
     if listener is None:
         return FAILED
     import asyncio
@@ -450,31 +446,3 @@ def _as_text(path: Path, report: Report, folder: Path | None, lang: str) -> str:
     if folder is not None:
         lines.append(f"  -> {folder}")
     return "\n".join(lines)
-
-
-def _listen(settings: Settings) -> socket.socket | None:
-    """The listening socket; without one None, and the reason on standard error.
-
-    Bound before anything heavy is imported, so that a taken port is told at once.
-    """
-    from emotion2vec_ui.doctor import port_holder
-
-    name, port = settings.server_name.strip("[]"), settings.server_port
-    family = socket.AF_INET6 if ":" in name else socket.AF_INET
-    # With the protocol said, asyncio sets TCP_NODELAY; without it each answer waits 40 ms for the
-    # client's delayed acknowledgement of its headers.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((name, port))
-        listener.listen(LISTEN_BACKLOG)
-        return listener
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            process = port_holder(port)
-            by = f" by {process}" if process else ""
-            say(f"Port {port} is taken{by}. Stop that, or choose another with --server-port.")
-        else:
-            say(f"Cannot listen on {name}:{port}: {error.strerror}. See --server-name.")
-        return None

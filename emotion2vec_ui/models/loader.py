@@ -107,7 +107,9 @@ def load(
     try:
         device = runtime.choose_device(settings.device)
         bf16 = runtime.has_bf16(device)
-        precision, notes = runtime.choose_precision(settings, device, has_bf16=bf16)
+        precision, notes = runtime.choose_precision(
+            settings, device, has_bf16=bf16, built_in=location.is_built_in
+        )
     except (ImportError, OSError) as error:
         raise _import_failed(location, error) from error
     if settings.disable_tensorrt and device != "cpu":

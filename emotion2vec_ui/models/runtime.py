@@ -6,6 +6,7 @@ Importing this module imports nothing but the standard library: `doctor` needs i
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 from emotion2vec_ui.errors import DeviceUnavailable
 from emotion2vec_ui.models import nvidia
@@ -43,7 +44,9 @@ def choose_device(name: str) -> str:
     return f"cuda:{index}"
 
 
-def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tuple[str, list[str]]:
+def choose_precision(
+    settings: Settings, device: str, *, has_bf16: bool, built_in: bool = False
+) -> tuple[str, list[str]]:
     """The precision on `device`, and a line for the log for each flag that has no effect there.
 
     `auto` means fp32 everywhere: exactness first. `--medvq` and `--low-vram` mean bf16 where the
@@ -53,6 +56,7 @@ def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tupl
         settings: the flags.
         device: "cpu" or "cuda:N".
         has_bf16: see `has_bf16`.
+        built_in: whether it is for the built-in model.
 
     Returns:
         ("fp32" | "bf16" | "fp16" | "int8", lines in English).
@@ -66,6 +70,9 @@ def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tupl
         notes.append("--low-vram has nothing to act on: the model runs on the CPU.")
     if settings.precision == "int8" and not on_cpu:
         raise DeviceUnavailable(device=device, problem=Phrase("device.no_int8"))
+    if settings.precision == "int8" and built_in:
+        notes.append("--precision int8 has nothing to act on: the built-in model computes in fp32.")
+        return "fp32", notes
     if settings.precision != "auto":
         if settings.precision == "bf16" and not has_bf16:
             notes.append(f"--precision bf16: {device} has no bf16 in hardware; this will be slow.")
@@ -118,3 +125,42 @@ def why_pytorch(
     if precision not in allowed or (precision == "bf16" and not has_bf16):
         return Phrase("runtime.precision", precision=precision)
     return None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How a model would be run.
+
+    Attributes:
+        precision: as `choose_precision` gives it.
+        why_pytorch: why PyTorch would run it; None where OpenVINO would.
+        openvino_broken: whether the reason is that OpenVINO cannot be imported.
+    """
+
+    precision: str
+    why_pytorch: Phrase | None
+    openvino_broken: bool = False
+
+
+def expect(settings: Settings, device: str, *, built_in: bool) -> Expected:
+    """How a model would be run on a device; imports OpenVINO to see whether it can be, never torch.
+
+    Args:
+        settings: the flags.
+        device: "cpu" or "cuda".
+        built_in: whether it is the built-in model.
+
+    Raises:
+        DeviceUnavailable: int8 on a GPU.
+    """
+    bf16, broken = device != "cpu", None
+    if device == "cpu":
+        try:
+            from emotion2vec_ui.models import openvino_network
+
+            bf16 = openvino_network.has_bf16()
+        except Exception as error:  # whatever a broken library raises
+            broken = Phrase("runtime.no_openvino", detail=repr(error))
+    precision, _ = choose_precision(settings, device, has_bf16=bf16, built_in=built_in)
+    why = why_pytorch(settings, device, precision, has_bf16=bf16, built_in=built_in)
+    return Expected(precision, why or broken, why is None and broken is not None)
