@@ -274,6 +274,13 @@ def test_precision_follows_flags_and_hardware() -> None:
         assert note is None or note in notes[0]
 
 
+def test_eight_bits_do_not_stop_the_built_in_model() -> None:
+    found, notes = runtime.choose_precision(
+        Settings(precision="int8"), "cpu", has_bf16=True, built_in=True
+    )
+    assert found == "fp32" and len(notes) == 1 and "nothing to act on" in notes[0]
+
+
 def test_bf16_of_this_cpu_is_what_the_system_says() -> None:
     if not Path("/proc/cpuinfo").exists():
         pytest.skip("no /proc/cpuinfo to compare with")
