@@ -123,7 +123,8 @@ def load(
         settings, device, precision, has_bf16=bf16, built_in=location.is_built_in
     )
     if why_pytorch:
-        logger.info("PyTorch runs the model: %s.", why_pytorch)
+        level = logging.INFO if device != "cpu" or settings.disable_tensorrt else logging.WARNING
+        logger.log(level, "OpenVINO does not run this model, PyTorch does: %s.", why_pytorch)
     found = None
     if files is None:
         on_state("loading")
