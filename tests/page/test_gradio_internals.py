@@ -110,13 +110,13 @@ def test_pages_are_built_without_applications_and_answered_by_the_mounted_one(mo
 
     # Gradio makes one after the other; else the function has become needless.
     asyncio.run(build())
-    assert len(made) == 3
+    assert len(made) == 4
     with without_applications():
         blocks = asyncio.run(build())
-    assert len(made) == 3
+    assert len(made) == 4
     app = create(blocks)
     answer_by(blocks, app)
     assert blocks.app is app and app.get_blocks() is blocks
     # As before for who builds pages otherwise.
     asyncio.run(build())
-    assert len(made) == 6
+    assert len(made) == 8
