@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotion2vec_ui import __version__, listening, logs, texts
+from emotion2vec_ui import __version__, logs, texts
 from emotion2vec_ui.batch import command as batch_command
 from emotion2vec_ui.console import (
     FAILED,
@@ -164,7 +164,9 @@ def _settings(options: argparse.Namespace) -> Settings:
 def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Runs the server until it is told to stop."""
     logs.configure(settings.log_format)
-    listener = listening.listen(settings)
+    from emotion2vec_ui.listening import listen
+
+    listener = listen(settings)
     if listener is None:
         return FAILED
     import asyncio
