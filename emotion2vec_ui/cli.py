@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -46,11 +45,11 @@ from emotion2vec_ui.settings import (
 
 if TYPE_CHECKING:
     from emotion2vec_ui.audio.damage import Condition
-    from emotion2vec_ui.audio.load import Clip
     from emotion2vec_ui.models.download import Progress
     from emotion2vec_ui.pipeline.recogniser import Recogniser
     from emotion2vec_ui.records.report import Report
     from emotion2vec_ui.records.robustness import RobustnessTest
+    from emotion2vec_ui.server.access import Guard
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +60,6 @@ BAR_CELLS = 24
 
 SENDING_S = 2
 """How long answers may take to be sent when all work is done."""
-
-LISTEN_BACKLOG = 2048
-"""uvicorn's own default."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -168,14 +164,16 @@ def _settings(options: argparse.Namespace) -> Settings:
 def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Runs the server until it is told to stop."""
     logs.configure(settings.log_format)
-    listener = _listen(settings)
+    from emotion2vec_ui.listening import listen
+
+    listener = listen(settings)
     if listener is None:
         return FAILED
     import asyncio
 
     import uvicorn
 
-    from emotion2vec_ui.server.app import create_app
+    from emotion2vec_ui.server.opening import Opening, StartFailed
 
     class Server(uvicorn.Server):
         """Finishes recognitions first, and only then closes connections.
@@ -186,7 +184,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Called once the signal has come; a second Ctrl-C ends the wait."""
-            stop = threading.Thread(target=app.app.state.service.stop, daemon=True)
+            stop = threading.Thread(target=opening.stop, daemon=True)
             stop.start()
             while stop.is_alive() and not self.force_exit:
                 await asyncio.sleep(0.05)
@@ -200,12 +198,21 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
             for connection in list(self.server_state.connections):
                 connection.transport.close()
 
+    def make() -> Guard:
+        from emotion2vec_ui.server.app import create_app
+
+        app = create_app(settings)
+        shown = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
+        log.info("listening on http://%s:%d", shown, settings.server_port)
+        return app
+
+    def stop() -> None:
+        server.should_exit = True
+
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    app = create_app(settings)
-    shown = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
-    log.info("listening on http://%s:%d", shown, settings.server_port)
+    opening = Opening(make, stop, settings)
     config = uvicorn.Config(
-        app,
+        opening,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2 * SENDING_S,
@@ -214,17 +221,19 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     )
     server = Server(config)
     server.run(sockets=[listener])
-    return OK if server.started else FAILED
+    if opening.failure is not None and not isinstance(opening.failure, StartFailed):
+        raise opening.failure
+    return OK if server.started and opening.failure is None else FAILED
 
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises each file; one that fails does not stop the others."""
-    from emotion2vec_ui.records.report import to_dict
-
     logs.configure("text")
     lang = language(settings)
     failed = 0
-    with _recogniser(settings) as recogniser:
+    with _recogniser(settings, options.files) as recogniser:
+        from emotion2vec_ui.records.report import to_dict  # while the model is loaded
+
         for path in options.files:
             try:
                 result = recogniser.analyse(
@@ -254,7 +263,7 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
 def robustness(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises one file under noise and codecs, and says where the answer flips."""
     logs.configure("text")
-    with _recogniser(settings) as recogniser:
+    with _recogniser(settings, [options.file]) as recogniser:
         test = recogniser.robustness(options.file, seed=options.seed)
     if options.json:
         print_json(asdict(test))
@@ -361,21 +370,29 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _recogniser(settings: Settings) -> Iterator[Recogniser]:
-    """A recogniser for one command: it decodes in this process and loads the model once."""
-    from emotion2vec_ui.audio.load import load
+def _recogniser(settings: Settings, paths: Sequence[Path]) -> Iterator[Recogniser]:
+    """A recogniser for one command: it loads the model once and decodes in this process.
+
+    Args:
+        settings: of the program.
+        paths: the files that it will be asked for, in this order; each is decoded while the model
+            is loaded or busy with the one before.
+    """
     from emotion2vec_ui.models.holder import ModelHolder
+
+    # Before the rest is imported: loading takes longest, and much of it is not Python.
+    holder = ModelHolder(settings)
+    holder.start()
+
+    from emotion2vec_ui.audio.prefetching import Prefetcher
     from emotion2vec_ui.pipeline.recogniser import Recogniser
 
-    def decode(path: Path, name: str) -> Clip:
-        return load(path, name=name, max_duration_s=settings.max_duration_s)
-
-    holder = ModelHolder(settings)
+    decode = Prefetcher(paths, settings.max_duration_s)
     recogniser = Recogniser(settings, holder, decode)
-    holder.start()
     try:
         yield recogniser
     finally:
+        decode.stop()
         recogniser.stop(timeout_s=1.0)
 
 
@@ -431,31 +448,3 @@ def _as_text(path: Path, report: Report, folder: Path | None, lang: str) -> str:
     if folder is not None:
         lines.append(f"  -> {folder}")
     return "\n".join(lines)
-
-
-def _listen(settings: Settings) -> socket.socket | None:
-    """The listening socket; without one None, and the reason on standard error.
-
-    Bound before anything heavy is imported, so that a taken port is told at once.
-    """
-    from emotion2vec_ui.doctor import port_holder
-
-    name, port = settings.server_name.strip("[]"), settings.server_port
-    family = socket.AF_INET6 if ":" in name else socket.AF_INET
-    # With the protocol said, asyncio sets TCP_NODELAY; without it each answer waits 40 ms for the
-    # client's delayed acknowledgement of its headers.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((name, port))
-        listener.listen(LISTEN_BACKLOG)
-        return listener
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            process = port_holder(port)
-            by = f" by {process}" if process else ""
-            say(f"Port {port} is taken{by}. Stop that, or choose another with --server-port.")
-        else:
-            say(f"Cannot listen on {name}:{port}: {error.strerror}. See --server-name.")
-        return None

@@ -117,16 +117,20 @@ def build(config: Config, weights: Weights) -> ov.Model:
     piece), False for what the last piece lacks in frames.
     Outputs: `features`, float32 (frames, dim), and their mean `embedding`, float32 (1, dim).
     """
+    # As nodes: of an array the functions below would make a list of Python's numbers first.
+    constants = {name: op.constant(value) for name, value in weights.items()}
 
     def linear(x: Any, name: str) -> Any:
-        return op.add(op.matmul(x, weights[name + ".weight"], False, True), weights[name + ".bias"])
+        return op.add(
+            op.matmul(x, constants[name + ".weight"], False, True), constants[name + ".bias"]
+        )
 
     def norm(x: Any, name: str) -> Any:
         x = op.mvn(x, _axes(-1), True, LAYER_NORM_EPSILON, "inside_sqrt")
-        return op.add(op.multiply(x, weights[name + ".weight"]), weights[name + ".bias"])
+        return op.add(op.multiply(x, constants[name + ".weight"]), constants[name + ".bias"])
 
     def convolution(x: Any, name: str, stride: int) -> Any:
-        x = op.convolution(x, weights[name + ".weight"], [stride], [1], [1], [1])
+        x = op.convolution(x, constants[name + ".weight"], [stride], [1], [1], [1])
         return op.gelu(op.add(x, weights[name + ".bias"].reshape(1, -1, 1)), "erf")
 
     def block(x: Any, name: str) -> Any:
@@ -155,7 +159,7 @@ def build(config: Config, weights: Weights) -> ov.Model:
     x = op.pad(x, _axes(0, 0), end, "constant", np.float32(0))
     x = op.reshape(x, op.concat([shape, _axes(config.width)], 0), False)
     step = op.slice(shape, _axes(1), _axes(2), _axes(1))
-    positions = compact_file.positions(MAX_PIECE_FRAMES, config.width)
+    positions = op.constant(compact_file.positions(MAX_PIECE_FRAMES, config.width))
     x = op.add(x, op.slice(positions, _axes(0), step, _axes(1), _axes(0)))
     for i in range(config.layers):
         x = block(x, f"blocks.{i}.")

@@ -5,7 +5,6 @@ Importing this module imports neither torch nor funasr.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import logging
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from emotion2vec_ui.errors import DeviceUnavailable, ModelFilesError, ModelLoadError
 from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models import nvidia
+from emotion2vec_ui.models import runtime
 from emotion2vec_ui.models.files import (
     BUILT_IN,
     BUILT_IN_CARD_NAME,
@@ -45,9 +44,6 @@ if TYPE_CHECKING:
     from emotion2vec_ui.models.network import Network
 
 logger = logging.getLogger(__name__)
-
-OPENVINO_PRECISIONS = ("fp32", "bf16", "int8")
-"""What OpenVINO computes in on a CPU; PyTorch does the rest."""
 
 
 @dataclass(frozen=True)
@@ -85,104 +81,6 @@ class Loaded:
         return self.origin == BUILT_IN
 
 
-# --- device and precision -----------------------------------------------------------------------
-
-
-def choose_device(name: str) -> str:
-    """The device for `--device`: "cpu" or "cuda:N". Imports torch only where a GPU may be used.
-
-    Raises:
-        DeviceUnavailable: it was asked for by name and is not there.
-        ImportError: torch is missing or broken, and a GPU is wanted or there.
-    """
-    if name == "cpu" or (name == "auto" and not nvidia.has_gpu()):
-        return "cpu"
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto" and not count:  # a build of torch for the CPU only
-        return "cpu"
-    index = int(name.partition(":")[2] or 0)
-    if not count:
-        key = "device.no_cuda" if torch.version.cuda else "device.cpu_torch"
-        raise DeviceUnavailable(device=name, problem=Phrase(key, version=torch.__version__))
-    if index >= count:
-        problem = Phrase("device.no_such_gpu", count=count, last=count - 1)
-        raise DeviceUnavailable(device=name, problem=problem)
-    return f"cuda:{index}"
-
-
-def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tuple[str, list[str]]:
-    """The precision on `device`, and a line for the log for each flag that has no effect there.
-
-    `auto` means fp32 everywhere: exactness first. `--medvq` and `--low-vram` mean bf16 where the
-    hardware has it, else fp16 on a GPU and fp32 on a CPU.
-
-    Args:
-        settings: the flags.
-        device: "cpu" or "cuda:N".
-        has_bf16: see `has_bf16`.
-
-    Returns:
-        ("fp32" | "bf16" | "fp16" | "int8", lines in English).
-
-    Raises:
-        DeviceUnavailable: int8 on a GPU.
-    """
-    notes = []
-    on_cpu = device == "cpu"
-    if settings.low_vram and on_cpu:
-        notes.append("--low-vram has nothing to act on: the model runs on the CPU.")
-    if settings.precision == "int8" and not on_cpu:
-        raise DeviceUnavailable(device=device, problem=Phrase("device.no_int8"))
-    if settings.precision != "auto":
-        if settings.precision == "bf16" and not has_bf16:
-            notes.append(f"--precision bf16: {device} has no bf16 in hardware; this will be slow.")
-        return settings.precision, notes
-    if not settings.medvq and not (settings.low_vram and not on_cpu):
-        return "fp32", notes
-    if has_bf16:
-        return "bf16", notes
-    if on_cpu:
-        notes.append("--medvq has nothing to act on: this CPU has no bf16; fp32 is used.")
-        return "fp32", notes
-    return "fp16", notes
-
-
-def has_bf16(device: str) -> bool:
-    """Whether the device computes in bf16 in hardware."""
-    if device == "cpu":
-        with contextlib.suppress(ImportError, OSError):
-            from emotion2vec_ui.models import openvino_network
-
-            return openvino_network.has_bf16()
-    import torch
-
-    if device != "cpu":
-        # Ampere, compute capability 8, was the first with bf16 units.
-        return torch.cuda.get_device_capability(torch.device(device))[0] >= 8
-    # torch has no public function for this; where it has none at all, the answer is no.
-    queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, query, bool)() for query in queries)
-
-
-def _dtype(precision: str, device: str) -> torch.dtype:
-    """The torch dtype; raises DeviceUnavailable where the device cannot compute in it."""
-    import torch
-
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = dtypes[precision]
-    if precision == "fp16" and device == "cpu":  # bf16 works on every CPU, if slowly
-        try:
-            x = torch.ones(1, 16, 16, dtype=dtype)
-            x = torch.nn.functional.conv1d(x, x[:, :, :3].expand(16, 16, 3))
-            torch.nn.functional.layer_norm(x.transpose(1, 2) @ x, (14,)).softmax(-1)
-        except RuntimeError as error:
-            problem = Phrase("device.no_dtype", precision=precision, detail=str(error))
-            raise DeviceUnavailable(device=device, problem=problem) from error
-    return dtype
-
-
 # --- load ---------------------------------------------------------------------------------------
 
 
@@ -207,9 +105,11 @@ def load(
     on_state("importing")
     files = None if location.is_built_in else verify(location.path)
     try:
-        device = choose_device(settings.device)
-        bf16 = has_bf16(device)
-        precision, notes = choose_precision(settings, device, has_bf16=bf16)
+        device = runtime.choose_device(settings.device)
+        bf16 = runtime.has_bf16(device)
+        precision, notes = runtime.choose_precision(
+            settings, device, has_bf16=bf16, built_in=location.is_built_in
+        )
     except (ImportError, OSError) as error:
         raise _import_failed(location, error) from error
     if settings.disable_tensorrt and device != "cpu":
@@ -219,17 +119,21 @@ def load(
         )
     for note in notes:
         logger.warning(note)
-    on_openvino = device == "cpu" and not settings.disable_tensorrt
+    why_pytorch = runtime.why_pytorch(
+        settings, device, precision, has_bf16=bf16, built_in=location.is_built_in
+    )
+    if why_pytorch:
+        level = logging.INFO if device != "cpu" or settings.disable_tensorrt else logging.WARNING
+        logger.log(level, "OpenVINO does not run this model, PyTorch does: %s.", why_pytorch)
     found = None
     if files is None:
         on_state("loading")
-        if on_openvino:
+        if not why_pytorch:
             found = _compact_by_openvino(location.path, precision)
         made = found or _compact_by_pytorch(location, device, precision)
         embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
     else:
-        # In bf16 without such hardware OpenVINO would compute in fp32 and not say so.
-        if on_openvino and precision in OPENVINO_PRECISIONS and (bf16 or precision != "bf16"):
+        if not why_pytorch:
             found = _emotion2vec_by_openvino(location, files, settings, precision, on_state)
         made = found or _emotion2vec_by_pytorch(
             location, files, settings, device, precision, on_state
@@ -379,6 +283,23 @@ def _emotion2vec_by_pytorch(
     backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
     network = PyTorchNetwork(backbone, device, precision)
     return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
+
+
+def _dtype(precision: str, device: str) -> torch.dtype:
+    """The torch dtype; raises DeviceUnavailable where the device cannot compute in it."""
+    import torch
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    dtype = dtypes[precision]
+    if precision == "fp16" and device == "cpu":  # bf16 works on every CPU, if slowly
+        try:
+            x = torch.ones(1, 16, 16, dtype=dtype)
+            x = torch.nn.functional.conv1d(x, x[:, :, :3].expand(16, 16, 3))
+            torch.nn.functional.layer_norm(x.transpose(1, 2) @ x, (14,)).softmax(-1)
+        except RuntimeError as error:
+            problem = Phrase("device.no_dtype", precision=precision, detail=str(error))
+            raise DeviceUnavailable(device=device, problem=problem) from error
+    return dtype
 
 
 def _import_torch(location: Location) -> None:

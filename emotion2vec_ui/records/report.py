@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -37,9 +37,6 @@ DECIMALS = 6
 """Nine scores then sum to 1 within 4.5e-6; the contract allows 1e-5."""
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-
-_DOCUMENTED: dict[str, Any] = {"use_attribute_docstrings": True}
-"""pydantic's setting for a class at the top of a document; the classes of its fields inherit it."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +193,6 @@ class Report:
     What a result of the first WebUI does not tell (source, model, quality, timing) is None.
     """
 
-    __pydantic_config__: ClassVar = _DOCUMENTED
-
     emotion: str
     """The utterance's leader, one of the nine keys, in both granularities."""
     confidence: float
@@ -275,8 +270,6 @@ _FRAME_FIELDS = (
 class Files:
     """Where the files of a result are served: contract section 5."""
 
-    __pydantic_config__: ClassVar = _DOCUMENTED
-
     output_dir: str
     """The folder, relative to the program's."""
     result_url: str
@@ -307,12 +300,12 @@ def is_time(value: str, form: str = TIME_FORMAT) -> bool:
 # --- to and from JSON -----------------------------------------------------------------------------
 
 
-_building = threading.Lock()
+BUILDING_ADAPTERS = threading.Lock()
+"""pydantic fails where two threads build the adapter of one class at once."""
 
 
 def _adapter() -> TypeAdapter[Report]:
-    # pydantic fails where two threads build the adapter of one class at once.
-    with _building:
+    with BUILDING_ADAPTERS:
         return _built_adapter()
 
 
@@ -325,7 +318,10 @@ def _built_adapter() -> TypeAdapter[Report]:
 
 def to_dict(report: Report) -> dict[str, Any]:
     """The report as plain data for JSON, floats to six decimals."""
-    content: dict[str, Any] = _adapter().dump_python(report, mode="json")
+    from pydantic_core import to_jsonable_python
+
+    # By the values and not by the classes, whose adapter takes longer to be made than a clip.
+    content: dict[str, Any] = to_jsonable_python(report)
     if report.granularity == "utterance":
         for name in _FRAME_FIELDS:
             del content[name]

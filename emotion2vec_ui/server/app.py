@@ -43,7 +43,9 @@ from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.server import predict, results
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
+from emotion2vec_ui.server.document import describe_late
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
+from emotion2vec_ui.server.opening import RETRY_AFTER_S
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
 from emotion2vec_ui.settings import Settings
 
@@ -60,9 +62,6 @@ LAST_ANSWERS_S = 4.0
 
 CLEANING_S = 3600.0
 """Between two looks for old results."""
-
-RETRY_AFTER_S = 5
-"""What a caller is told to wait while no model answers."""
 
 GZIP_LEVEL = 6
 GZIP_THREAD_BYTES = 32_768
@@ -146,6 +145,7 @@ def create_api(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    describe_late(app)
     app.add_middleware(
         GZipMiddleware,
         compresslevel=GZIP_LEVEL,
@@ -405,9 +405,10 @@ def _mount_page(app: FastAPI, service: Service) -> None:
 
     from emotion2vec_ui.page import gradio_internals, recognise
 
-    blocks, options = recognise.build(
-        service.recogniser, settings=settings, history=service.history, count=_count
-    )
+    with gradio_internals.without_applications():
+        blocks, options = recognise.build(
+            service.recogniser, settings=settings, history=service.history, count=_count
+        )
     with warnings.catch_warnings():
         # It warns that several pages are not rendered on the server, which is not wanted.
         warnings.filterwarnings("ignore", "SSR mode")
@@ -421,6 +422,7 @@ def _mount_page(app: FastAPI, service: Service) -> None:
     gradio_internals.slow_down_queue(blocks)
     gradio_internals.refuse_downloads(blocks)
     mounted: Any = app.routes[-1]
+    gradio_internals.answer_by(blocks, mounted.app)
     app.router.routes.insert(-1, Route(UPLOAD_PATH, _Upload(mounted.app)))
 
     @mounted.app.exception_handler(HTTPException)

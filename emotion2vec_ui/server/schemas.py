@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -16,23 +16,36 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 class AllOf:
-    """Annotation for FastAPI: an object with the fields of several dataclasses.
+    """Annotation for FastAPI: an object with the fields of several dataclasses, all described.
 
     Inheritance would lose the descriptions: pydantic reads attribute docstrings from the source of
-    the class itself only.
+    the class itself only. Results are read without, which is set up four times as fast: a class
+    that has no setting of its own inherits that of the class whose field it is.
     """
 
     def __init__(self, *parts: type) -> None:
         self._parts = parts
 
     def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.tuple_schema([handler.generate_schema(part) for part in self._parts])
+        return core_schema.tuple_schema([_described(part, handler) for part in self._parts])
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         assert schema["type"] == "tuple"
         return {"allOf": [handler(part) for part in schema["items_schema"]]}
+
+
+def _described(part: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """The schema of a dataclass with its attribute docstrings."""
+    whole = make_dataclass(
+        "Described",
+        [("part", part)],
+        namespace={"__pydantic_config__": {"use_attribute_docstrings": True}},
+    )
+    schema = handler.resolve_ref_schema(handler.generate_schema(whole))
+    assert schema["type"] == "dataclass" and schema["schema"]["type"] == "dataclass-args"
+    return schema["schema"]["fields"][0]["schema"]
 
 
 Answer = Annotated[Any, AllOf(Report, Files)]

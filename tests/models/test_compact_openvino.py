@@ -13,7 +13,7 @@ import soundfile
 from emotion2vec_ui.errors import ModelFilesError
 from emotion2vec_ui.frames import frame_count
 from emotion2vec_ui.hashing import sha256_of
-from emotion2vec_ui.models import compact, files, loader
+from emotion2vec_ui.models import compact, files, loader, runtime
 from emotion2vec_ui.models.compact_file import MAX_PIECE_FRAMES, piece_frames
 from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
 from emotion2vec_ui.reading.scoring import softmax
@@ -101,7 +101,7 @@ def test_loaded_says_of_it_what_it_says_of_the_torch_module(ours: loader.Loaded)
 def test_bf16_stays_close(ours: loader.Loaded) -> None:
     """Where the CPU has no bf16, PyTorch computes it."""
     half = load("compact", precision="bf16").network
-    assert half.runtime == ("openvino" if loader.has_bf16("cpu") else "pytorch")
+    assert half.runtime == ("openvino" if runtime.has_bf16("cpu") else "pytorch")
     for n in (400, 5 * RATE, 30 * RATE):
         (found, expected) = (
             softmax(network.run([speech(n)])[0][1].mean(0)) for network in (half, ours.network)

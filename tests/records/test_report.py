@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.labels import EMOTIONS
@@ -36,6 +37,19 @@ def test_what_was_written_is_read_back(subtests):
         with subtests.test(frames=frames):
             content = to_json(made(frames))
             assert to_json(parse(content)) == content
+
+
+def test_what_is_written_is_what_the_classes_say(subtests):
+    # Written by the values alone; the adapter, which knows the types, writes the same.
+    adapter = TypeAdapter(Report)
+    for frames in [False, True]:
+        for report in (made(frames), in_words(made(frames), "zh")):
+            with subtests.test(frames=frames):
+                by_classes = adapter.dump_python(report, mode="json")
+                found = to_dict(report)
+                assert found == {name: module.rounded(by_classes[name]) for name in found}
+                left = set(by_classes) - set(found)
+                assert left == (set() if frames else FRAME_FIELDS)
 
 
 def test_the_five_classic_fields_come_first_and_frames_add_theirs():
