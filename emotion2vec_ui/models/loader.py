@@ -335,7 +335,7 @@ def _emotion2vec_by_openvino(
         from emotion2vec_ui.models.openvino_network import OpenVinoNetwork
 
         on_state("loading")
-        weights = map_weights(location, files, settings, lambda: _shapes(_build_module(files)))
+        weights = map_weights(location, files, settings, lambda: shapes(build_module(files)))
         if weights is None:
             raise OSError("no folder for the slim weights can be written to")
         graph = emotion2vec_graph.build(weights.tensors, files.config)
@@ -374,7 +374,7 @@ def _emotion2vec_by_pytorch(
     from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
 
     dtype = _dtype(precision, device)
-    module = _build_module(files)
+    module = build_module(files)
     on_state("loading")
     backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
     network = PyTorchNetwork(backbone, device, precision)
@@ -390,15 +390,15 @@ def _import_torch(location: Location) -> None:
 
 
 def _import_failed(location: Location, error: Exception) -> ModelLoadError:
-    problem = Phrase("model.import_failed", detail=str(error))
-    return ModelLoadError(model=location.id, problem=problem)
+    return ModelLoadError(model=location.id, problem=Phrase("model.import_failed", detail=str(error)))
 
 
 def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _shapes(module: torch.nn.Module) -> Shapes:
+def shapes(module: torch.nn.Module) -> Shapes:
+    """Of its tensors, by name."""
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
@@ -415,7 +415,7 @@ def _load_emotion2vec(
 
     from emotion2vec_ui.models.backbone import Emotion2vecBackbone
 
-    state, sha256 = read_weights(location, files, settings, _shapes(module), device, dtype)
+    state, sha256 = read_weights(location, files, settings, shapes(module), device, dtype)
     _order_head(state, files.labels)
     # `assign` puts these very tensors into the module: no second copy, and no random weights
     # that could remain, for a tensor that is not assigned stays without memory ("meta").
@@ -442,7 +442,7 @@ def _order_head(state: dict[str, torch.Tensor], labels: tuple[str, ...]) -> None
         state[name] = state[name][order]
 
 
-def _build_module(files: VerifiedFiles) -> Any:
+def build_module(files: VerifiedFiles) -> Any:
     """The module of funasr, without memory for its weights and without its decoder."""
     import torch
     from torch.overrides import TorchFunctionMode
