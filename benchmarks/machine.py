@@ -1,23 +1,12 @@
-"""What every table says of the machine it was measured on."""
+"""What the tables say of the machine and of the process they were measured in."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-from collections.abc import Sequence
 from pathlib import Path
 
+from emotion2vec_ui.models.machine import describe
 
-def describe(packages: Sequence[str] = ("torch", "funasr", "gradio", "numpy")) -> str:
-    """Processor, cores, memory, system and versions, in one line."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return (
-        f"{_cpu_name()}, {os.cpu_count()} cores, {memory_gb:.0f} GB, {platform.system()}, "
-        f"Python {platform.python_version()}, {versions}. "
-        f"Load average at the end: {os.getloadavg()[0]:.1f}."
-    )
+__all__ = ["describe", "peak_rss_mb"]
 
 
 def peak_rss_mb() -> float:
@@ -29,10 +18,3 @@ def peak_rss_mb() -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError("no VmHWM in /proc/self/status")
-
-
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
