@@ -390,7 +390,8 @@ def _import_torch(location: Location) -> None:
 
 
 def _import_failed(location: Location, error: Exception) -> ModelLoadError:
-    return ModelLoadError(model=location.id, problem=Phrase("model.import_failed", detail=str(error)))
+    problem = Phrase("model.import_failed", detail=str(error))
+    return ModelLoadError(model=location.id, problem=problem)
 
 
 def _count(module: torch.nn.Module) -> int:
@@ -453,10 +454,9 @@ def build_module(files: VerifiedFiles) -> Any:
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            kwargs = kwargs or {}
             if getattr(func, "__name__", "") in ("normal_", "uniform_"):
                 return args[0] if args else kwargs["tensor"]
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
 
     with emotion2vec_class() as model_class:
         try:

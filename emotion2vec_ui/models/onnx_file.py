@@ -219,7 +219,7 @@ class _Writer:
         )
 
     def _gelu(self, x: str, named: str | None) -> str:
-        """x / 2 * (1 + erf(x / sqrt 2)), the form that ONNX Runtime fuses to one operation."""
+        """The form of x / 2 * (1 + erf(x / sqrt 2)) that ONNX Runtime fuses to one operation."""
         inner = self._node("Div", [x, self._number(math.sqrt(2))])
         inner = self._node("Add", [self._node("Erf", [inner]), self._number(1)])
         return self._node("Mul", [self._node("Mul", [x, inner]), self._number(0.5)], named)
