@@ -46,13 +46,16 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         EmotionError: nothing could be measured.
     """
     logs.configure("text")
-    from emotion2vec_ui.models import bench
+    from emotion2vec_ui.models import bench, machine
 
     lang = language(settings)
     location = _location(settings, lang)
     if location is None:
         return FAILED
     clips = _clips(options.clips, settings, lang)
+
+    if machine.is_busy():
+        say(texts.text("bench.busy", lang))
 
     def on_way(way: Way, number: int, count: int) -> None:
         say(texts.text("bench.measuring", lang, way=_name(way), number=number, count=count))
@@ -68,7 +71,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         print_json(_as_dict(found, len(clips)))
     else:
         print("\n".join([*_table(found, len(clips), lang), "", *advice]))
-    return OK
+    return OK if len(clips) == len(options.clips) else FAILED
 
 
 def _location(settings: Settings, lang: str) -> Location | None:
@@ -134,7 +137,7 @@ def _table(found: Bench, n_clips: int, lang: str) -> list[str]:
     lengths = sorted({one.clip_s for one in found.runs})
     title = texts.text("bench.title", lang, model=found.model, device=found.device)
     baseline = texts.text("bench.baseline", lang, way=_name(found.baseline))
-    lines = [title, baseline, "", f"{'':<16}" + "".join(f"{s:>9g} s      " for s in lengths)]
+    lines = [title, baseline, "", f"{'':<16}" + "".join(f"{s:>9g} s      " for s in lengths).rstrip()]
     rows: dict[tuple[str, str], list[str]] = {}
     for one in found.runs:
         cell = f"{one.seconds:>9.3f} ({one.ratio:.1f}x)".ljust(17)

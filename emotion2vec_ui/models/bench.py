@@ -19,6 +19,7 @@ import numpy as np
 
 from emotion2vec_ui.errors import EmotionError, ModelLoadError
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
+from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models import engine, machine
 from emotion2vec_ui.models.files import Location
 from emotion2vec_ui.models.loader import choose_device, has_bf16, load
@@ -270,7 +271,7 @@ def measure(
             times_s.append(time.perf_counter() - start)
         seconds[clip_s] = min(times_s)
     scores = [engine.predict(network, clip).scores for clip in clips]
-    return Measured(seconds, np.array(scores).reshape(len(clips), -1))
+    return Measured(seconds, np.array(scores).reshape(-1, len(EMOTIONS)))
 
 
 def _runs(measured: Mapping[Way, Measured], baseline: Way) -> list[Run]:

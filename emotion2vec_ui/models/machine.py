@@ -26,6 +26,13 @@ def describe(packages: Sequence[str] = ("torch", "funasr", "gradio", "numpy")) -
     return line
 
 
+def is_busy() -> bool:
+    """Whether other work takes half of the cores or more, as the last minute's average says."""
+    with contextlib.suppress(AttributeError, OSError):  # not on Windows
+        return os.getloadavg()[0] >= (os.cpu_count() or 1) / 2
+    return False
+
+
 def _cpu_name() -> str:
     with contextlib.suppress(OSError):  # Linux only
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
