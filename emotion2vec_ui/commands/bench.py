@@ -137,7 +137,8 @@ def _table(found: Bench, n_clips: int, lang: str) -> list[str]:
     lengths = sorted({one.clip_s for one in found.runs})
     title = texts.text("bench.title", lang, model=found.model, device=found.device)
     baseline = texts.text("bench.baseline", lang, way=_name(found.baseline))
-    lines = [title, baseline, "", f"{'':<16}" + "".join(f"{s:>9g} s      " for s in lengths).rstrip()]
+    header = f"{'':<16}" + "".join(f"{s:>9g} s      " for s in lengths)
+    lines = [title, baseline, "", header.rstrip()]
     rows: dict[tuple[str, str], list[str]] = {}
     for one in found.runs:
         cell = f"{one.seconds:>9.3f} ({one.ratio:.1f}x)".ljust(17)

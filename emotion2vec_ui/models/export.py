@@ -284,6 +284,7 @@ def _write(graph: Any, file_format: Format, path: Path, about: Mapping[str, str]
         from emotion2vec_ui.models import onnx_file
 
         onnx.save_model(onnx_file.to_onnx(graph, about, __version__, ABOUT), path)
+        onnx.checker.check_model(path)
         return
     from emotion2vec_ui.models.openvino_runtime import ov
 
