@@ -183,7 +183,7 @@ def test_an_earlier_export_stays_until_it_is_said(tiny_dir: Path, tmp_path: Path
     assert first.n_bytes == first.files[0].stat().st_size
     assert 0 <= first.score_difference < 1e-5
     first.files[0].write_bytes(b"something else")
-    with pytest.raises(ExportError, match="model.onnx: it is there already.*--overwrite"):
+    with pytest.raises(ExportError, match=r"model\.onnx: it is there already.*--overwrite"):
         exported(tiny_dir, "onnx", tmp_path)
     assert first.files[0].read_bytes() == b"something else"
     exported(tiny_dir, "openvino", tmp_path)
@@ -200,7 +200,7 @@ def test_a_file_or_a_folder_in_the_way_is_named(tiny_dir: Path, tmp_path: Path) 
     with pytest.raises(ExportError, match="a folder is needed"):
         exported(tiny_dir, "onnx", tmp_path / "a")
     (tmp_path / "b" / "model.xml").mkdir(parents=True)
-    with pytest.raises(ExportError, match="model.xml: a folder has this name"):
+    with pytest.raises(ExportError, match=r"model\.xml: a folder has this name"):
         exported(tiny_dir, "openvino", tmp_path / "b", overwrite=True)
 
 
@@ -209,7 +209,7 @@ def test_a_model_that_the_graph_does_not_follow_is_refused(tiny_dir: Path, tmp_p
     config = directory / "config.yaml"
     # The same layers, written as only Python's own `eval`, which funasr uses, can read them.
     config.write_text(re.sub(r"\* 4", "* (2 + 2)", config.read_text("utf-8")), "utf-8")
-    with pytest.raises(ExportError, match="does not follow.*feature_encoder_spec"):
+    with pytest.raises(ExportError, match=r"does not follow.*feature_encoder_spec"):
         exported(directory, "onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -72,7 +72,7 @@ def test_attention_is_torchs(kind: str) -> None:
     expected = torch.nn.functional.scaled_dot_product_attention(
         *(torch.from_numpy(feed[n]) for n in "qkv"), attn_mask=mask
     )
-    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("groups", [1, 4])
@@ -116,16 +116,20 @@ def test_the_rest_is_openvinos(subtests: pytest.Subtests) -> None:
 
 
 def test_what_has_no_form_here_is_refused(subtests: pytest.Subtests) -> None:
-    x = op.parameter([2, 3], np.float32, name="x")
-    for node in (
-        op.gelu(x, "tanh"),
-        op.tan(x),
-        op.reshape(x, ints(0, 3), False),
-        op.matmul(x, x, True, False),
-        op.matmul(x, x, False, True),
+    x, open_ = (op.parameter([size, 3], np.float32, name="x") for size in (2, -1))
+    for parameter, node in (
+        (x, op.gelu(x, "tanh")),
+        (x, op.tan(x)),
+        (open_, op.reshape(open_, ints(0, 3), False)),
+        (x, op.matmul(x, x, True, False)),
+        (x, op.matmul(x, x, False, True)),
     ):
-        with subtests.test(kind=node.get_type_name()), pytest.raises(ValueError):
-            to_onnx(graph(node, x), {}, "0", "")
+        model = graph(node, parameter)
+        with (
+            subtests.test(kind=node.get_type_name()),
+            pytest.raises(ValueError, match=r"has no form|is transposed"),
+        ):
+            to_onnx(model, {}, "0", "")
 
 
 def test_metadata_and_names() -> None:
