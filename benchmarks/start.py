@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import describe  # noqa: E402
+from emotion2vec_ui.models.machine import describe  # noqa: E402
 from emotion2vec_ui.models.openvino_network import has_bf16  # noqa: E402
 
 EXAMPLE = ROOT / "emotion2vec_ui" / "page" / "assets" / "examples" / "en.wav"

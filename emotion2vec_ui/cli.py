@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from emotion2vec_ui import __version__, logs, texts
 from emotion2vec_ui.batch import command as batch_command
+from emotion2vec_ui.commands import bench, export
 from emotion2vec_ui.console import (
     FAILED,
     INTERRUPTED,
@@ -144,6 +145,14 @@ def _parser() -> Parser:
         "batch", batch_command.run, "recognise many files into one table", ("model", "audio")
     )
     batch_command.add_arguments(batch_)
+
+    export.add_arguments(
+        add("export", export.run, "write the model for other programs", ("model",))
+    )
+    bench.add_arguments(
+        add("bench", bench.run, "how fast this machine is, and what to switch on",
+            ("model", "audio"))
+    )  # fmt: skip
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -18,7 +18,7 @@ each in the API, the page and the command line maps these; nothing else does.
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
         OutputError (500)
-            ResultsFileError (500)
+            ResultsFileError, ExportError (500)
             DiskFull, BatchDiskFull (507)
         PackageMissing (500)
         ResultNotFound (404)
@@ -270,6 +270,12 @@ class ResultsFileError(OutputError):
     """A table of results cannot be continued. Facts: path, problem."""
 
     code = "results_file"
+
+
+class ExportError(OutputError):
+    """A model is not written as a file for other programs. Facts: path, problem."""
+
+    code = "export"
 
 
 class DiskFull(OutputError):

@@ -117,6 +117,26 @@ def build(config: Config, weights: Weights) -> ov.Model:
     piece), False for what the last piece lacks in frames.
     Outputs: `features`, float32 (frames, dim), and their mean `embedding`, float32 (1, dim).
     """
+    mel = op.parameter([-1, N_MELS], np.float32, name="mel")
+    keep = op.parameter([-1, -1], np.bool_, name="keep")
+    features, embedding = frame_features(mel, keep, config, weights)
+    features.output(0).set_names({"features"})
+    embedding.output(0).set_names({"embedding"})
+    return ov.Model([op.result(features), op.result(embedding)], [mel, keep], "compact")
+
+
+def frame_features(mel: Any, keep: Any, config: Config, weights: Weights) -> tuple[Any, Any]:
+    """Adds the network to a graph.
+
+    Args:
+        mel: node, float32 (mel frames, 80), see `log_mel`.
+        keep: node, bool (pieces, frames of a piece), False for what the last piece lacks.
+        config: as `compact_file.read` gives it.
+        weights: the same.
+
+    Returns:
+        Nodes: features before temperature, float32 (frames, dim), and their mean, (1, dim).
+    """
     # As nodes: of an array the functions below would make a list of Python's numbers first.
     constants = {name: op.constant(value) for name, value in weights.items()}
 
@@ -145,8 +165,6 @@ def build(config: Config, weights: Weights) -> ov.Model:
         hidden = op.gelu(linear(norm(x, name + "norm2"), name + "up"), "erf")
         return op.add(x, linear(hidden, name + "down"))
 
-    mel = op.parameter([-1, N_MELS], np.float32, name="mel")
-    keep = op.parameter([-1, -1], np.bool_, name="keep")
     keys = op.unsqueeze(keep, _axes(1, 2))
     x = op.unsqueeze(op.transpose(mel, _axes(1, 0)), _axes(0))
     x = convolution(convolution(x, "conv1", 1), "conv2", 2)
@@ -174,9 +192,7 @@ def build(config: Config, weights: Weights) -> ov.Model:
     total = op.reduce_sum(weight, _axes(0), True)
     mean = op.divide(op.reduce_sum(op.multiply(weight, own), _axes(0), True), total)
     features = op.add(mean, op.multiply(weight, op.subtract(own, mean)))
-    features.output(0).set_names({"features"})
-    mean.output(0).set_names({"embedding"})
-    return ov.Model([op.result(features), op.result(mean)], [mel, keep], "compact")
+    return features, mean
 
 
 def _axes(*values: int) -> np.ndarray:

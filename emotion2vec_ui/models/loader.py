@@ -239,7 +239,7 @@ def _emotion2vec_by_openvino(
         from emotion2vec_ui.models.openvino_network import OpenVinoNetwork
 
         on_state("loading")
-        weights = map_weights(location, files, settings, lambda: _shapes(_build_module(files)))
+        weights = map_weights(location, files, settings, lambda: shapes(build_module(files)))
         if weights is None:
             raise OSError("no folder for the slim weights can be written to")
         graph = emotion2vec_graph.build(weights.tensors, files.config)
@@ -278,7 +278,7 @@ def _emotion2vec_by_pytorch(
     from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
 
     dtype = _dtype(precision, device)
-    module = _build_module(files)
+    module = build_module(files)
     on_state("loading")
     backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
     network = PyTorchNetwork(backbone, device, precision)
@@ -319,7 +319,8 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _shapes(module: torch.nn.Module) -> Shapes:
+def shapes(module: torch.nn.Module) -> Shapes:
+    """Of its tensors, by name."""
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
@@ -336,7 +337,7 @@ def _load_emotion2vec(
 
     from emotion2vec_ui.models.backbone import Emotion2vecBackbone
 
-    state, sha256 = read_weights(location, files, settings, _shapes(module), device, dtype)
+    state, sha256 = read_weights(location, files, settings, shapes(module), device, dtype)
     _order_head(state, files.labels)
     # `assign` puts these very tensors into the module: no second copy, and no random weights
     # that could remain, for a tensor that is not assigned stays without memory ("meta").
@@ -363,7 +364,7 @@ def _order_head(state: dict[str, torch.Tensor], labels: tuple[str, ...]) -> None
         state[name] = state[name][order]
 
 
-def _build_module(files: VerifiedFiles) -> Any:
+def build_module(files: VerifiedFiles) -> Any:
     """The module of funasr, without memory for its weights and without its decoder."""
     import torch
     from torch.overrides import TorchFunctionMode
@@ -374,10 +375,9 @@ def _build_module(files: VerifiedFiles) -> Any:
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            kwargs = kwargs or {}
             if getattr(func, "__name__", "") in ("normal_", "uniform_"):
                 return args[0] if args else kwargs["tensor"]
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
 
     with emotion2vec_class() as model_class:
         try:
