@@ -22,6 +22,10 @@ each in the API, the page and the command line maps these; nothing else does.
             DiskFull, BatchDiskFull (507)
         PackageMissing (500)
         ResultNotFound (404)
+        EmbeddingError
+            NoEmbeddings, NoEmbeddingsOfModel (404)
+            OtherModel (409)
+            EmbeddingUnusable (422)
 """
 
 from __future__ import annotations
@@ -296,6 +300,39 @@ class ResultNotFound(EmotionError):
 
     code = "not_found"
     status = 404
+
+
+class EmbeddingError(EmotionError):
+    """Embeddings cannot be compared as asked."""
+
+    code = "embedding"
+    status = 409
+
+
+class NoEmbeddings(EmbeddingError):
+    """No result has an embedding yet."""
+
+    code = "no_embeddings"
+    status = 404
+
+
+class NoEmbeddingsOfModel(NoEmbeddings):
+    """Facts: model (asked for), known (models that have some)."""
+
+    code = "no_embeddings_of_model"
+
+
+class OtherModel(EmbeddingError):
+    """Facts: name (the result's), model (which recognised it), answering (the model now)."""
+
+    code = "other_model"
+
+
+class EmbeddingUnusable(EmbeddingError):
+    """Not finite, or all zero. Facts: name (the recording's or the result's)."""
+
+    code = "embedding_unusable"
+    status = 422
 
 
 def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from emotion2vec_ui.errors import BadField, ResultNotFound
 from emotion2vec_ui.records import exports, report, store
 from emotion2vec_ui.records.comparison import MAX_COMPARED, MIN_COMPARED, compare
 from emotion2vec_ui.records.filters import Filters
-from emotion2vec_ui.records.index import History, Row
+from emotion2vec_ui.records.index import History
+from emotion2vec_ui.records.index_file import Row
 from emotion2vec_ui.server.access import language
 from emotion2vec_ui.server.schemas import BAD_FIELD, NOT_FOUND, AllOf, Answer, Responses
 from emotion2vec_ui.settings import Settings
