@@ -35,6 +35,7 @@ from emotion2vec_ui.console import (
     say,
 )
 from emotion2vec_ui.errors import EmotionError, OutputError
+from emotion2vec_ui.lab import cluster_command
 from emotion2vec_ui.settings import (
     Parser,
     Settings,
@@ -148,6 +149,9 @@ def _parser() -> Parser:
         "batch", batch_command.run, "recognise many files into one table", ("model", "audio")
     )
     batch_command.add_arguments(batch_)
+
+    cluster = add("cluster", cluster_command.run, "group past recordings", ("audio",))
+    cluster_command.add_arguments(cluster)
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")

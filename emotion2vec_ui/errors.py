@@ -13,7 +13,7 @@ each in the API, the page and the command line maps these; nothing else does.
         AccessError
             Unauthorized (401), ForeignOrigin (403), RateLimited (429)
         Unavailable (503)
-            QueueFull, ModelNotReady, DeviceLost, ShuttingDown (503)
+            QueueFull, ModelNotReady, DeviceLost, ShuttingDown, StillComputing (503)
         ModelError (500)
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
@@ -24,7 +24,7 @@ each in the API, the page and the command line maps these; nothing else does.
         ResultNotFound (404)
         EmbeddingError
             NoEmbeddings, NoEmbeddingsOfModel (404)
-            OtherModel (409)
+            OtherModel, TooFewEmbeddings (409)
             EmbeddingUnusable (422)
 """
 
@@ -228,6 +228,12 @@ class ShuttingDown(Unavailable):
     code = "shutting_down"
 
 
+class StillComputing(Unavailable):
+    """Clusters or a map of many recordings. Facts: percent done, retry_after_s."""
+
+    code = "still_computing"
+
+
 class ModelError(EmotionError):
     """Something is wrong with the model, not with the request."""
 
@@ -326,6 +332,12 @@ class OtherModel(EmbeddingError):
     """Facts: name (the result's), model (which recognised it), answering (the model now)."""
 
     code = "other_model"
+
+
+class TooFewEmbeddings(EmbeddingError):
+    """Facts: model, count (its recordings with an embedding), minimum."""
+
+    code = "too_few_embeddings"
 
 
 class EmbeddingUnusable(EmbeddingError):

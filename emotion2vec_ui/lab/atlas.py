@@ -27,7 +27,7 @@ from emotion2vec_ui.audio.decoding import lower_priority
 from emotion2vec_ui.errors import ShuttingDown, StillComputing
 from emotion2vec_ui.lab import clusters as clustering
 from emotion2vec_ui.lab import layout
-from emotion2vec_ui.lab.index import Space, space
+from emotion2vec_ui.lab.index import Space, check_enough, space
 from emotion2vec_ui.lab.reduction import reduced
 from emotion2vec_ui.records.clusters import Clusters
 from emotion2vec_ui.records.index import History
@@ -70,9 +70,8 @@ class Task(Generic[T]):
         share: done part, 0 to 1.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self) -> None:
         self.share = 0.0
-        self._what = what
         self._outcome: Future[T] = Future()
 
     def wait(self, timeout_s: float) -> T:
@@ -84,14 +83,18 @@ class Task(Generic[T]):
         try:
             return self._outcome.result(timeout_s)
         except FutureTimeoutError:
-            raise StillComputing(
-                what=self._what, percent=int(100 * self.share), retry_after_s=RETRY_AFTER_S
-            ) from None
+            percent = int(100 * self.share)
+            raise StillComputing(percent=percent, retry_after_s=RETRY_AFTER_S) from None
+
+    @property
+    def done(self) -> bool:
+        """Whether `wait` returns or raises at once."""
+        return self._outcome.done()
 
     @property
     def failed(self) -> bool:
         """Whether an error came of it."""
-        return self._outcome.done() and self._outcome.exception() is not None
+        return self.done and self._outcome.exception() is not None
 
     def run(self, work: Callable[[Callable[[float], None]], T]) -> None:
         """Does the work, and keeps what came of it."""
@@ -135,7 +138,7 @@ class Atlas:
         """
         number = clustering.check(method, k)
         found = space(self._history, model)
-        clustering.check_enough(found)
+        check_enough(found, clustering.MIN_RECORDINGS)
         work = partial(self._find_clusters, found, method, number)
         return self._task("clusters", found, (method, number), work)
 
@@ -149,7 +152,7 @@ class Atlas:
             NoEmbeddings, TooFewEmbeddings: there is nothing to draw.
         """
         found = space(self._history, model)
-        clustering.check_enough(found)
+        check_enough(found, layout.MIN_RECORDINGS)
         return self._task("map", found, (), partial(self._draw_map, found))
 
     def stop(self) -> None:
@@ -176,7 +179,7 @@ class Atlas:
                 raise ShuttingDown(retry_after_s=RETRY_AFTER_S)
             task = self._tasks.get(key)
             if task is None or task.failed:
-                task = self._tasks[key] = Task(what)
+                task = self._tasks[key] = Task()
                 self._thread.submit(task.run, work)
             self._tasks.move_to_end(key)
             while len(self._tasks) > KEPT:

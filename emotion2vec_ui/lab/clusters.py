@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion2vec_ui.errors import BadField, TooFewEmbeddings
+from emotion2vec_ui.errors import BadField
 from emotion2vec_ui.lab.differences import differences
 from emotion2vec_ui.lab.index import Space
 from emotion2vec_ui.records.clusters import NONE, Cluster, Clusters, Silhouette
@@ -205,18 +205,6 @@ def describe(space: Space, points: NDArray[np.float32], found: Found, method: st
         },
         silhouettes=list(found.silhouettes),
     )
-
-
-def check_enough(space: Space) -> None:
-    """Refuses to speak of clusters where there are too few recordings.
-
-    Raises:
-        TooFewEmbeddings: there are fewer than `MIN_RECORDINGS`.
-    """
-    if len(space.rows) < MIN_RECORDINGS:
-        raise TooFewEmbeddings(
-            count=len(space.rows), model=space.model, minimum=MIN_RECORDINGS
-        )
 
 
 def _typical(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion2vec_ui.errors import NoEmbeddings, NoEmbeddingsOfModel
+from emotion2vec_ui.errors import NoEmbeddings, NoEmbeddingsOfModel, TooFewEmbeddings
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.records.index_file import Row
 from emotion2vec_ui.records.vectors import EmbeddingSpace
@@ -69,3 +69,13 @@ def space(history: History, model: str | None = None) -> Space:
             if len(snapshot.free):
                 used = np.delete(used, snapshot.free, axis=0)
             return Space(found.model, found.weights_sha256, tuple(rows), used)
+
+
+def check_enough(found: Space, minimum: int) -> None:
+    """Refuses what cannot be told from so few recordings.
+
+    Raises:
+        TooFewEmbeddings: there are fewer than `minimum`.
+    """
+    if len(found.rows) < minimum:
+        raise TooFewEmbeddings(count=len(found.rows), model=found.model, minimum=minimum)

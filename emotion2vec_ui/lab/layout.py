@@ -30,6 +30,8 @@ VERSION = 1
 
 SEED = 0
 
+MIN_RECORDINGS = 2
+
 MIN_TSNE = 10
 """Of fewer recordings no neighbourhood can be told."""
 

@@ -37,11 +37,12 @@ from emotion2vec_ui.errors import (
     Unavailable,
     as_known,
 )
+from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import ModelHolder
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import predict, results
+from emotion2vec_ui.server import atlas, predict, results
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
@@ -72,7 +73,7 @@ UPLOAD_PATH = "/gradio_api/upload"
 
 
 class Service:
-    """What lives as long as the application: the model, the history, the figures.
+    """What lives as long as the application: the model, the history, the lab, the figures.
 
     Args:
         settings: of the program.
@@ -82,6 +83,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.history = History(settings.outputs)
+        self.atlas = Atlas(self.history)
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
         self.recogniser = Recogniser(settings, self.holder, self.decoder, observer=self.metrics)
@@ -105,6 +107,7 @@ class Service:
         """Finishes recognitions within a bound, refuses the rest; a second call does nothing."""
         self.recogniser.stop(STOP_WITHIN_S)
         self.decoder.stop()
+        self.atlas.stop()
         self.recogniser.wait_until_empty(LAST_ANSWERS_S)
 
     async def _clean(self) -> None:
@@ -154,6 +157,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     results.add_routes(app, service.history, settings)
     predict.add_routes(app, service.recogniser)
+    atlas.add_routes(app, service.atlas)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)

@@ -1,0 +1,87 @@
+"""What is said of clusters, on the page and by the command: figures and nothing beyond them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+
+from emotion2vec_ui.drawing.figures import clock
+from emotion2vec_ui.records.clusters import NONE, Cluster, Clusters, Difference
+from emotion2vec_ui.texts import Phrase
+
+SOME_STRUCTURE, CLEAR_STRUCTURE = 0.25, 0.5
+"""Mean silhouettes from which on clusters are weak, and reasonable (Kaufman and Rousseeuw, Finding
+Groups in Data, 1990, table 4)."""
+
+MAJORITY = 0.5
+"""Share of a cluster from which on it is named after one emotion."""
+
+
+def structure(clusters: Clusters) -> Phrase:
+    """How far the recordings fall into groups at all."""
+    value = clusters.silhouette
+    if value is None:
+        return Phrase("lab.structure.one" if clusters.k == 1 else "lab.structure.none")
+    if value < SOME_STRUCTURE:
+        code = "no"
+    else:
+        code = "weak" if value < CLEAR_STRUCTURE else "clear"
+    return Phrase(f"lab.structure.{code}", silhouette=value)
+
+
+def title(cluster: Cluster) -> Phrase:
+    """A cluster's name: its number, and the emotions that lead most of it."""
+    first, *others = cluster.emotions.items()
+    names = [first[0]]
+    if first[1] < MAJORITY * cluster.size and others:
+        names.append(others[0][0])
+    emotions = tuple(Phrase(f"emotion.{name}.inline") for name in names)
+    key = "lab.cluster.title.one" if len(names) == 1 else "lab.cluster.title.two"
+    return Phrase(key, number=cluster.id, emotions=emotions)
+
+
+def difference(found: Difference) -> Phrase:
+    """One figure in which a cluster differs, as words."""
+    kind, _, name = found.code.partition(".")
+    direction = "more" if found.effect > 0 else "less"
+    facts: dict[str, object] = {}
+    if kind in ("emotion", "quality"):
+        facts["name"] = Phrase(f"emotion.{name}.inline" if name and kind == "emotion" else f"lab.quality.{name}")
+    inside, outside = (_figure(kind, value) for value in (found.inside, found.outside))
+    return Phrase(f"lab.apart.{kind}.{direction}", inside=inside, outside=outside, **facts)
+
+
+def _figure(kind: str, value: float) -> str:
+    if kind == "duration_s":
+        return clock(value)
+    if kind == "time_s":
+        moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=value)
+        return moment.strftime("%Y-%m-%d %H:%M")
+    return f"{value:.0%}"
+
+
+def lines(clusters: Clusters, names: Mapping[str, str]) -> Iterator[Phrase]:
+    """The clusters as lines of a terminal.
+
+    Args:
+        clusters: to be told.
+        names: of the recordings' files, by folder.
+    """
+    total = len(clusters.assignments)
+    yield Phrase(
+        "lab.cluster.summary",
+        count=total,
+        model=clusters.model,
+        k=clusters.k,
+        method=Phrase(f"lab.method.{clusters.method}"),
+    )
+    yield structure(clusters)
+    for cluster in clusters.clusters:
+        yield Phrase("lab.cluster.line", title=title(cluster), size=cluster.size)
+        for found in cluster.differences:
+            yield Phrase("lab.cluster.detail", words=difference(found))
+        typical = ", ".join(names[folder] for folder in cluster.typical)
+        yield Phrase("lab.cluster.detail", words=Phrase("lab.cluster.typical", names=typical))
+    outside = sum(one == NONE for one in clusters.assignments.values())
+    if outside:
+        yield Phrase("lab.cluster.outside", count=outside)
