@@ -17,6 +17,17 @@ MAJORITY = 0.5
 """Share of a cluster from which on it is named after one emotion."""
 
 
+def summary(clusters: Clusters) -> Phrase:
+    """How many clusters, of what."""
+    return Phrase(
+        "lab.cluster.summary",
+        count=len(clusters.assignments),
+        model=clusters.model,
+        k=clusters.k,
+        method=Phrase(f"lab.method.{clusters.method}"),
+    )
+
+
 def structure(clusters: Clusters) -> Phrase:
     """How far the recordings fall into groups at all."""
     value = clusters.silhouette
@@ -43,12 +54,13 @@ def title(cluster: Cluster) -> Phrase:
 def difference(found: Difference) -> Phrase:
     """One figure in which a cluster differs, as words."""
     kind, _, name = found.code.partition(".")
-    direction = "more" if found.effect > 0 else "less"
-    facts: dict[str, object] = {}
-    if kind in ("emotion", "quality"):
-        facts["name"] = Phrase(f"emotion.{name}.inline" if name and kind == "emotion" else f"lab.quality.{name}")
-    inside, outside = (_figure(kind, value) for value in (found.inside, found.outside))
-    return Phrase(f"lab.apart.{kind}.{direction}", inside=inside, outside=outside, **facts)
+    facts = {"inside": _figure(kind, found.inside), "outside": _figure(kind, found.outside)}
+    key = f"lab.apart.{kind}.{'more' if found.effect > 0 else 'less'}"
+    if kind == "emotion":
+        return Phrase(key, name=Phrase(f"emotion.{name}.inline"), **facts)
+    if kind == "quality":
+        return Phrase(key, name=Phrase(f"lab.quality.{name}"), **facts)
+    return Phrase(key, **facts)
 
 
 def _figure(kind: str, value: float) -> str:
@@ -67,14 +79,7 @@ def lines(clusters: Clusters, names: Mapping[str, str]) -> Iterator[Phrase]:
         clusters: to be told.
         names: of the recordings' files, by folder.
     """
-    total = len(clusters.assignments)
-    yield Phrase(
-        "lab.cluster.summary",
-        count=total,
-        model=clusters.model,
-        k=clusters.k,
-        method=Phrase(f"lab.method.{clusters.method}"),
-    )
+    yield summary(clusters)
     yield structure(clusters)
     for cluster in clusters.clusters:
         yield Phrase("lab.cluster.line", title=title(cluster), size=cluster.size)

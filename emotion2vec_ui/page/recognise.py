@@ -22,8 +22,10 @@ from emotion2vec_ui.drawing import robustness_view, status_view
 from emotion2vec_ui.drawing.render import View, draw
 from emotion2vec_ui.drawing.result_view import shown
 from emotion2vec_ui.errors import MissingAudio, as_known
+from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import Status
 from emotion2vec_ui.page import history as history_page
+from emotion2vec_ui.page import lab as lab_page
 from emotion2vec_ui.page.events import connect, last_of
 from emotion2vec_ui.page.words import (
     language,
@@ -41,7 +43,7 @@ from emotion2vec_ui.texts import Phrase
 
 ASSETS = Path(__file__).parent / "assets"
 EXAMPLES = ASSETS / "examples"
-STYLES = ("page.css", "form.css", "history.css")
+STYLES = ("page.css", "form.css", "history.css", "lab.css")
 SCRIPTS = ("page.js", "form.js", "result.js")
 """In the order in which they run."""
 
@@ -76,7 +78,7 @@ Count = Callable[[gr.Request], None]
 
 
 def build(
-    recogniser: Recogniser, *, settings: Settings, history: History, count: Count
+    recogniser: Recogniser, *, settings: Settings, history: History, atlas: Atlas, count: Count
 ) -> tuple[gr.Blocks, dict[str, Any]]:
     """Builds the pages.
 
@@ -84,6 +86,7 @@ def build(
         recogniser: does the work.
         settings: of the program.
         history: past results.
+        atlas: their clusters and map.
         count: called before each recognition.
 
     Returns:
@@ -92,6 +95,8 @@ def build(
     page = _Page(recogniser, settings, history, count)
     with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False) as blocks:
         history_page.add(blocks, history, settings)
+    with page.blocks.route(lab_page.NAME, lab_page.PATH, show_in_navbar=False) as blocks:
+        lab_page.add(blocks, atlas, history, settings)
     styles = [(ASSETS / name).read_text(encoding="utf-8") for name in STYLES]
     scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
     options = {
