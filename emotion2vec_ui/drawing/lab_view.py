@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import urlencode
@@ -64,26 +65,31 @@ class LabReadyView(View):
 
     Attributes:
         address: of the points.
-        model: id of the model.
+        version: another for other points.
         is_plain: whether only principal components are shown, because openTSNE is missing.
     """
 
     template: ClassVar[str] = "lab_ready.html"
 
     address: str
-    model: str
+    version: str
     is_plain: bool
 
 
-def map_ready(model: str, count: int, *, is_plain: bool) -> LabReadyView:
+def map_ready(model: str, folders: Iterable[str], *, is_plain: bool) -> LabReadyView:
     """Where the points of a model's map are.
 
     Args:
         model: its id.
-        count: of recordings: with another the address is another, and is read again.
+        folders: of the recordings.
         is_plain: whether openTSNE is missing.
     """
-    return LabReadyView(f"api/map?{urlencode({'model': model, 'of': count})}", model, is_plain)
+    return LabReadyView(f"api/map?{urlencode({'model': model})}", _version(folders), is_plain)
+
+
+def _version(folders: Iterable[str]) -> str:
+    """Another for other recordings: the script then reads again."""
+    return hashlib.sha256("\n".join(folders).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,7 @@ class LabClustersView(View):
 
     Attributes:
         address: of the same for programs; the script colours the map by it.
+        version: another for other recordings.
         summary: how many there are, of what.
         structure: how far the recordings fall into groups at all.
         columns: the silhouettes of all numbers of clusters tried.
@@ -143,6 +150,7 @@ class LabClustersView(View):
     template: ClassVar[str] = "lab_clusters.html"
 
     address: str
+    version: str
     summary: Phrase
     structure: Phrase
     columns: tuple[Column, ...]
@@ -162,6 +170,7 @@ def clusters_view(clusters: Clusters, rows: Mapping[str, Row], k: str) -> LabClu
     tallest = max((one.silhouette for one in clusters.silhouettes), default=0.0)
     return LabClustersView(
         address=f"api/clusters?{urlencode(query)}",
+        version=_version(clusters.assignments),
         summary=lab_words.summary(clusters),
         structure=lab_words.structure(clusters),
         columns=tuple(

@@ -163,6 +163,5 @@ class _LabPage:
 
 
 def _ready(found: Map) -> View:
-    return lab_view.map_ready(
-        found.model, len(found.rows), is_plain=found.method == layout.PCA
-    )
+    folders = (row.folder for row in found.rows)
+    return lab_view.map_ready(found.model, folders, is_plain=found.method == layout.PCA)
