@@ -20,6 +20,7 @@ from emotion2vec_ui.texts import Phrase
 
 TASKS = ("map", "clusters")
 
+
 @dataclass(frozen=True)
 class LabMapView(View):
     """The map with its tools, the selection and the player; empty until the script has points.
@@ -199,7 +200,9 @@ def _card(cluster: Cluster, rows: Mapping[str, Row]) -> ClusterCard:
         ),
         differences=tuple(lab_words.difference(one) for one in cluster.differences),
         typical=tuple(
-            TypicalRecording(row.folder, row.name or row.folder, row.emotion, percent(row.confidence))
+            TypicalRecording(
+                row.folder, row.name or row.folder, row.emotion, percent(row.confidence)
+            )
             for row in found
         ),
     )

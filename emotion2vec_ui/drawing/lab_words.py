@@ -13,6 +13,8 @@ SOME_STRUCTURE, CLEAR_STRUCTURE = 0.25, 0.5
 """Mean silhouettes from which on clusters are weak, and reasonable (Kaufman and Rousseeuw, Finding
 Groups in Data, 1990, table 4)."""
 
+STRUCTURES = ("no", "weak", "clear")
+
 MAJORITY = 0.5
 """Share of a cluster from which on it is named after one emotion."""
 
@@ -33,11 +35,8 @@ def structure(clusters: Clusters) -> Phrase:
     value = clusters.silhouette
     if value is None:
         return Phrase("lab.structure.one" if clusters.k == 1 else "lab.structure.none")
-    if value < SOME_STRUCTURE:
-        code = "no"
-    else:
-        code = "weak" if value < CLEAR_STRUCTURE else "clear"
-    return Phrase(f"lab.structure.{code}", silhouette=value)
+    found = [value >= bound for bound in (SOME_STRUCTURE, CLEAR_STRUCTURE)]
+    return Phrase(f"lab.structure.{STRUCTURES[sum(found)]}", silhouette=value)
 
 
 def title(cluster: Cluster) -> Phrase:

@@ -211,7 +211,11 @@ class Atlas:
         return Map(found.model, layout.method(), found.rows, places)
 
     def _in_child(
-        self, on_progress: Callable[[float], None], function: Callable[..., T], *args: Any, **kw: Any
+        self,
+        on_progress: Callable[[float], None],
+        function: Callable[..., T],
+        *args: Any,
+        **kw: Any,
     ) -> T:
         """What the function gives, from a process of its own, which is gone afterwards."""
         # Not fork: this process has threads, and a model that the child must not copy.

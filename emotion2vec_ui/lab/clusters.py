@@ -108,7 +108,9 @@ def find(
     different = len(np.unique(points, axis=0))
     if different < MIN_K:
         return Found(np.zeros(len(points), np.intp), 1, None, ())
-    tried = [min(k, different)] if k else range(MIN_K, min(MAX_AUTO_K, different - 1, len(points)) + 1)
+    tried = (
+        [min(k, different)] if k else range(MIN_K, min(MAX_AUTO_K, different - 1, len(points)) + 1)
+    )
     best: Found | None = None
     silhouettes = []
     for done, one in enumerate(tried or [MIN_K], 1):
@@ -135,7 +137,7 @@ def _nearest_centre(points: NDArray[np.float32], k: int) -> NDArray[np.intp]:
 
 
 def _dense(points: NDArray[np.float32]) -> NDArray[np.intp]:
-    from sklearn.cluster import HDBSCAN as Hdbscan
+    from sklearn import cluster
     from sklearn.neighbors import NearestNeighbors
 
     n = len(points)
@@ -144,7 +146,7 @@ def _dense(points: NDArray[np.float32]) -> NDArray[np.intp]:
         chosen = np.sort(np.random.default_rng(SEED).choice(n, DENSITY_OF, replace=False))
     sample = points[chosen]
     # A cluster is at least a hundredth of the recordings, and five.
-    model = Hdbscan(min_cluster_size=max(5, len(sample) // 100), copy=True)
+    model = cluster.HDBSCAN(min_cluster_size=max(5, len(sample) // 100), copy=True)
     labels: NDArray[np.intp] = model.fit_predict(sample).astype(np.intp)
     if len(sample) < n:
         nearest = NearestNeighbors(n_neighbors=1).fit(sample)

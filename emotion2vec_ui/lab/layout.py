@@ -109,7 +109,7 @@ def place(
     Returns:
         float32 (n, 2). Known places are kept, unless more than `MAX_NEW` are new.
     """
-    new = np.isnan(known).any(axis=1)
+    new = np.any(np.isnan(known), axis=1)
     if new.mean() <= MAX_NEW:
         return _among_neighbours(points, known, new)
     if method() == PCA or len(points) < MIN_TSNE:
@@ -128,7 +128,7 @@ def _tsne(
     start: NDArray[np.float64] | str,
     on_progress: Callable[[float], None],
 ) -> NDArray[np.float64]:
-    from openTSNE import TSNE as OpenTsne
+    import openTSNE
 
     done = 0
 
@@ -137,7 +137,7 @@ def _tsne(
         done += REPORTED_EVERY
         on_progress(min(1.0, done / (EXAGGERATED_ITERATIONS + ITERATIONS)))
 
-    tsne = OpenTsne(
+    tsne = openTSNE.TSNE(
         perplexity=min(PERPLEXITY, (len(points) - 1) / 3),
         initialization=start,
         early_exaggeration_iter=EXAGGERATED_ITERATIONS,
@@ -184,15 +184,14 @@ def file_of(outputs: Path, space: Space) -> Path:
 
 def read(path: Path) -> Layout | None:
     """The layout that `write` kept; None where there is none that can be used."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        with np.load(path, allow_pickle=False) as content:
-            folders, places = content["folders"].tolist(), content["places"]
-            if (
-                int(content["version"]) == VERSION
-                and places.shape == (len(folders), 2)
-                and np.isfinite(places).all()
-            ):
-                return Layout(str(content["method"]), tuple(folders), places.astype(np.float32))
+    with (
+        contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile),
+        np.load(path, allow_pickle=False) as content,
+    ):
+        folders, places = content["folders"].tolist(), content["places"]
+        is_whole = places.shape == (len(folders), 2) and bool(np.isfinite(places).all())
+        if int(content["version"]) == VERSION and is_whole:
+            return Layout(str(content["method"]), tuple(folders), places.astype(np.float32))
     return None
 
 

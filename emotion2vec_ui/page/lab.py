@@ -117,7 +117,7 @@ class _LabPage:
         except Exception as error:
             as_known(error, "the lab's page")
             return gr.skip()
-        value = chosen if chosen in names else (names or [None])[0]
+        value = chosen if chosen in names else next(iter(names), None)
         return gr.Dropdown(choices=names, value=value, visible=len(names) > 1)
 
     def _draw_map(self, model: str | None) -> Iterator[str]:

@@ -37,9 +37,7 @@ NOT_YET: Responses = {
     503: {"model": ErrorBody, "description": "Still being computed; see Retry-After."},
 }
 
-_Model = Annotated[
-    str, Query(description="Id of a model; without one, that with most embeddings.")
-]
+_Model = Annotated[str, Query(description="Id of a model; without one, that with most embeddings.")]
 _Method = Annotated[str, Query(description=f"One of {', '.join(clustering.METHODS)}.")]
 _K = Annotated[
     str,
