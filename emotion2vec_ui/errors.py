@@ -23,7 +23,7 @@ each in the API, the page and the command line maps these; nothing else does.
         PackageMissing (500)
         ResultNotFound (404)
         EmbeddingError
-            NoEmbeddings, NoEmbeddingsOfModel (404)
+            NoEmbeddings, NoEmbeddingsOfModel, NoEmbeddingOfResult (404)
             OtherModel (409)
             EmbeddingUnusable (422)
 """
@@ -320,6 +320,13 @@ class NoEmbeddingsOfModel(NoEmbeddings):
     """Facts: model (asked for), known (models that have some)."""
 
     code = "no_embeddings_of_model"
+
+
+class NoEmbeddingOfResult(EmbeddingError):
+    """Facts: name of the result."""
+
+    code = "no_embedding"
+    status = 404
 
 
 class OtherModel(EmbeddingError):

@@ -26,7 +26,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from emotion2vec_ui.errors import BadField, InputError, MissingAudio, UploadTooLarge
-from emotion2vec_ui.pipeline.recogniser import Kind, Recogniser
+from emotion2vec_ui.pipeline.observer import Kind
+from emotion2vec_ui.pipeline.recogniser import Recogniser
 from emotion2vec_ui.records.report import GRANULARITIES, with_files
 from emotion2vec_ui.records.robustness import RobustnessTest, to_json
 from emotion2vec_ui.records.store import files_of
