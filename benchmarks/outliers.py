@@ -11,7 +11,6 @@ other half.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import random
 import tempfile

@@ -25,7 +25,7 @@ each in the API, the page and the command line maps these; nothing else does.
         EmbeddingError
             NoEmbeddings, NoEmbeddingsOfModel, NoEmbeddingOfResult (404)
             OtherModel (409)
-            EmbeddingUnusable (422)
+            EmbeddingUnusable, TooFewEmbeddings (422)
 """
 
 from __future__ import annotations
@@ -339,6 +339,13 @@ class EmbeddingUnusable(EmbeddingError):
     """Not finite, or all zero. Facts: name (the recording's or the result's)."""
 
     code = "embedding_unusable"
+    status = 422
+
+
+class TooFewEmbeddings(EmbeddingError):
+    """Facts: count (embeddings of the model), minimum, model."""
+
+    code = "too_few_embeddings"
     status = 422
 
 

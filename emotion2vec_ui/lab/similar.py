@@ -147,11 +147,11 @@ def to_result(
     return sorted(found, key=lambda one: (-one.cosine, one.row.folder != folder))
 
 
-def answer(query: str, model: str, neighbours: list[Neighbour], *, root_path: str = "") -> Similar:
+def answer(query: str, neighbours: list[Neighbour], *, root_path: str = "") -> Similar:
     """What was found as the API and the command line answer it: contract section 10."""
     return Similar(
         query,
-        model,
+        neighbours[0].row.model or "",
         tuple(
             SimilarRecording(
                 folder=one.row.folder,

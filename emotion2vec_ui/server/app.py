@@ -42,7 +42,7 @@ from emotion2vec_ui.pipeline.observer import Ended
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import predict, results
+from emotion2vec_ui.server import lab, predict, results
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
@@ -155,6 +155,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     results.add_routes(app, service.history, settings)
     predict.add_routes(app, service.recogniser)
+    lab.add_routes(app, service.history, service.recogniser)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)
