@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion2vec_ui.errors import TooFewEmbeddings
-from emotion2vec_ui.lab.index import space
+from emotion2vec_ui.lab.index import Space, space
+from emotion2vec_ui.models import files, norms
 from emotion2vec_ui.reading.familiarity import unit_rows
 from emotion2vec_ui.reading.scoring import ARTICLE_NORM_RANGE, norm_verdict
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.settings import Settings
+from emotion2vec_ui.settings import COMPACT, Settings
 
 MIN_RECORDINGS = 20
 """Fewer have no neighbourhood to stand apart from; chosen."""
@@ -194,7 +195,9 @@ def combined(
 
 def _norm_range(found: Space, settings: Settings) -> tuple[float, float] | None:
     """The range measured for the model of these embeddings, wherever its files are."""
-    if found.model == COMPACT:
-        return norms.norm_range(files.built_in(), found.weights_sha256)
-    location = files.resolve(replace(settings, model=found.model))
+    if found.model != files.wanted_id(settings):
+        if found.model != COMPACT and not files.is_hub_id(found.model):
+            return None  # of a directory that these settings do not name
+        settings = replace(settings, model=found.model)
+    location = files.resolve(settings)
     return None if location is None else norms.norm_range(location, found.weights_sha256)
