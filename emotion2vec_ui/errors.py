@@ -23,9 +23,9 @@ each in the API, the page and the command line maps these; nothing else does.
         PackageMissing (500)
         ResultNotFound (404)
         EmbeddingError
-            NoEmbeddings, NoEmbeddingsOfModel (404)
-            OtherModel, TooFewEmbeddings (409)
-            EmbeddingUnusable (422)
+            NoEmbeddings, NoEmbeddingsOfModel, NoEmbeddingOfResult (404)
+            OtherModel (409)
+            EmbeddingUnusable, TooFewEmbeddings (422)
 """
 
 from __future__ import annotations
@@ -328,22 +328,30 @@ class NoEmbeddingsOfModel(NoEmbeddings):
     code = "no_embeddings_of_model"
 
 
+class NoEmbeddingOfResult(EmbeddingError):
+    """Facts: name of the result."""
+
+    code = "no_embedding"
+    status = 404
+
+
 class OtherModel(EmbeddingError):
     """Facts: name (the result's), model (which recognised it), answering (the model now)."""
 
     code = "other_model"
 
 
-class TooFewEmbeddings(EmbeddingError):
-    """Facts: model, count (its recordings with an embedding), minimum."""
-
-    code = "too_few_embeddings"
-
-
 class EmbeddingUnusable(EmbeddingError):
     """Not finite, or all zero. Facts: name (the recording's or the result's)."""
 
     code = "embedding_unusable"
+    status = 422
+
+
+class TooFewEmbeddings(EmbeddingError):
+    """Facts: count (embeddings of the model), minimum, model."""
+
+    code = "too_few_embeddings"
     status = 422
 
 

@@ -39,10 +39,11 @@ from emotion2vec_ui.errors import (
 )
 from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import ModelHolder
-from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Recogniser
+from emotion2vec_ui.pipeline.observer import Ended
+from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import atlas, predict, results
+from emotion2vec_ui.server import atlas, lab, predict, results
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
@@ -82,7 +83,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.history = History(settings.outputs)
+        self.history = History(settings.outputs, embeddings=not settings.no_index)
         self.atlas = Atlas(self.history)
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
@@ -157,6 +158,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     results.add_routes(app, service.history, settings)
     predict.add_routes(app, service.recogniser)
+    lab.add_routes(app, service.history, service.recogniser)
     atlas.add_routes(app, service.atlas)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))

@@ -50,7 +50,9 @@ def test_a_new_recording_stands_in_its_group_and_moves_no_other(places):
     others = np.delete(np.arange(90), new)
     np.testing.assert_array_equal(again[others], places[others])
     for i in new:
-        middles = [places[(GROUPS == group) & (np.arange(90) != i)].mean(axis=0) for group in range(3)]
+        middles = [
+            places[(group == GROUPS) & (np.arange(90) != i)].mean(axis=0) for group in range(3)
+        ]
         distances = np.linalg.norm(np.array(middles) - again[i], axis=1)
         assert distances.argmin() == GROUPS[i]
 
@@ -95,7 +97,9 @@ def test_copies_stand_in_one_place_without_dividing_by_zero():
 
 def test_a_layout_is_read_back(tmp_path: Path):
     path = tmp_path / ".map-0.npz"
-    kept = layout.Layout(layout.method(), ("outputs_20260101_000000", "b"), np.eye(2, dtype=np.float32))
+    kept = layout.Layout(
+        layout.method(), ("outputs_20260101_000000", "b"), np.eye(2, dtype=np.float32)
+    )
     layout.write(path, kept)
     again = layout.read(path)
     assert again is not None and (again.method, again.folders) == (kept.method, kept.folders)
