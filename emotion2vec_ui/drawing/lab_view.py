@@ -18,7 +18,7 @@ from emotion2vec_ui.records.filters import QUALITIES
 from emotion2vec_ui.records.index_file import Row
 from emotion2vec_ui.texts import Phrase
 
-TASKS = ("map", "clusters")
+TASKS = ("map", "clusters", "outliers")
 
 
 @dataclass(frozen=True)
@@ -206,3 +206,38 @@ def _card(cluster: Cluster, rows: Mapping[str, Row]) -> ClusterCard:
             for row in found
         ),
     )
+
+
+@dataclass(frozen=True)
+class OutlierLine:
+    """A recording that stands apart, and why."""
+
+    folder: str
+    name: str
+    score: str
+    reasons: tuple[Phrase, ...]
+
+
+@dataclass(frozen=True)
+class LabOutliersView(View):
+    """The recordings that stand apart, worst first.
+
+    Attributes:
+        summary: how many do, of how many.
+        norms: what norms are usual.
+        lines: the recordings, of many the first `MOST_OUTLIERS`.
+        more: how many are left out.
+        all_folders: of all of them, for the button that selects them.
+    """
+
+    template: ClassVar[str] = "lab_outliers.html"
+
+    summary: Phrase
+    norms: Phrase
+    lines: tuple[OutlierLine, ...]
+    more: int
+    all_folders: str
+
+
+MOST_OUTLIERS = 50
+"""Shown; the API has all."""

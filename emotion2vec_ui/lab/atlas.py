@@ -1,6 +1,6 @@
-"""Clusters and map of the recordings in one outputs folder, computed once for all who ask.
+"""Clusters, map and outliers of one outputs folder, computed once for all who ask.
 
-With many recordings both take minutes. One thread does one job after the other, the long parts in a
+With many recordings each takes minutes. One thread does one job after the other, the long parts in a
 child process of low priority, so that the server answers meanwhile; who asks waits for a while, and
 may ask again.
 """
@@ -26,12 +26,14 @@ from pebble import ProcessFuture, ProcessPool
 from emotion2vec_ui.audio.decoding import lower_priority
 from emotion2vec_ui.errors import ShuttingDown, StillComputing
 from emotion2vec_ui.lab import clusters as clustering
-from emotion2vec_ui.lab import layout
+from emotion2vec_ui.lab import layout, outliers
 from emotion2vec_ui.lab.index import Space, check_enough, space
+from emotion2vec_ui.lab.outliers import Outliers
 from emotion2vec_ui.lab.reduction import reduced
 from emotion2vec_ui.records.clusters import Clusters
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.records.index_file import Row
+from emotion2vec_ui.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +114,12 @@ class Atlas:
 
     Args:
         history: of the results.
+        settings: tell where models' measured ranges of norms are.
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, settings: Settings) -> None:
         self._history = history
+        self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lab")
         self._lock = threading.Lock()
         self._tasks: OrderedDict[tuple[Any, ...], Task[Any]] = OrderedDict()
@@ -154,6 +158,23 @@ class Atlas:
         found = space(self._history, model)
         check_enough(found, layout.MIN_RECORDINGS)
         return self._task("map", found, (), partial(self._draw_map, found))
+
+    def outliers(self, model: str | None = None) -> Task[Outliers]:
+        """Which of a model's recordings stand apart.
+
+        Args:
+            model: its id; None for the model with most embeddings.
+
+        Raises:
+            NoEmbeddings, TooFewEmbeddings: there is nothing to compare.
+        """
+        found = space(self._history, model)
+        check_enough(found, outliers.MIN_RECORDINGS)
+
+        def work(on_progress: Callable[[float], None]) -> Outliers:
+            return outliers.find(self._history, self._settings, model=found.model)
+
+        return self._task("outliers", found, (), work)
 
     def stop(self) -> None:
         """Ends what runs; whoever waits gets an error."""

@@ -19,6 +19,9 @@ MIN_EFFECT = 0.5
 MOST = 3
 """Told of one cluster."""
 
+ROUNDING = 1e-9
+"""Of the values: equal ones may differ by it in their mean."""
+
 EPOCH = datetime.datetime(1970, 1, 1)
 
 
@@ -39,9 +42,11 @@ def differences(rows: Sequence[Row], inside: NDArray[np.bool_]) -> list[Differen
     for code, values in _figures(rows):
         known = np.isfinite(values)
         here, elsewhere = values[known & inside], values[known & ~inside]
-        spread = values[known].std() if known.any() else 0.0
-        if len(here) == 0 or len(elsewhere) == 0 or spread == 0:
+        if len(here) == 0 or len(elsewhere) == 0:
             continue
+        spread = values[known].std()
+        if spread <= ROUNDING * np.abs(values[known]).max():
+            continue  # all the same
         mean, other = float(here.mean()), float(elsewhere.mean())
         effect = (mean - other) / float(spread)
         if abs(effect) >= MIN_EFFECT:

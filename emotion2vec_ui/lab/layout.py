@@ -186,7 +186,8 @@ def read(path: Path) -> Layout | None:
     """The layout that `write` kept; None where there is none that can be used."""
     with (
         contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile),
-        np.load(path, allow_pickle=False) as content,
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as content,
     ):
         folders, places = content["folders"].tolist(), content["places"]
         is_whole = places.shape == (len(folders), 2) and bool(np.isfinite(places).all())

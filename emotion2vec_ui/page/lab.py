@@ -26,12 +26,14 @@ from emotion2vec_ui.lab import clusters as clustering
 from emotion2vec_ui.lab import layout
 from emotion2vec_ui.lab.atlas import Atlas, Map, Task
 from emotion2vec_ui.lab.index import spaces
+from emotion2vec_ui.lab.outliers import Outliers
 from emotion2vec_ui.page.events import connect, last_of
 from emotion2vec_ui.page.words import word
 from emotion2vec_ui.records.clusters import Clusters
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.records.index_file import row_of
 from emotion2vec_ui.settings import Settings
+from emotion2vec_ui.texts import Phrase
 
 NAME = "Lab"
 PATH = "/lab"
@@ -85,12 +87,14 @@ class _LabPage:
             )
             refresh = gr.Button(word("lab.refresh"), elem_id="lab-refresh", min_width=120)
         clusters = gr.HTML(elem_id="lab-clusters")
+        apart = gr.HTML(elem_id="lab-outliers")
         gr.HTML(draw(status_view.FooterView()), elem_id="bottom")
 
         self._connect(blocks.load, self._models, [model], [model])
         for event in (blocks.load, refresh.click, model.input):
             self._watch(event, self._draw_map, [model], [state])
             self._watch(event, self._find_clusters, [model, method, k], [clusters])
+            self._watch(event, self._find_outliers, [model], [apart])
         for event in (method.input, k.input):
             self._watch(event, self._find_clusters, [model, method, k], [clusters])
 
@@ -138,6 +142,9 @@ class _LabPage:
             "clusters", lambda: self._atlas.clusters(model, method=method, k=number), shown
         )
 
+    def _find_outliers(self, model: str | None) -> Iterator[str]:
+        yield from self._shown("outliers", lambda: self._atlas.outliers(model), _outliers)
+
     def _shown(
         self, name: str, ask: Callable[[], Task[T]], finished: Callable[[T], View]
     ) -> Iterator[str]:
@@ -165,3 +172,30 @@ class _LabPage:
 def _ready(found: Map) -> View:
     folders = (row.folder for row in found.rows)
     return lab_view.map_ready(found.model, folders, is_plain=found.method == layout.PCA)
+
+
+def _outliers(found: Outliers) -> View:
+    guide_low, guide_high = found.article_range
+    guide = {"guide_low": guide_low, "guide_high": guide_high}
+    norms = Phrase("outliers.no_range", **guide)
+    if found.norm_range is not None:
+        low, high = found.norm_range
+        norms = Phrase("outliers.range", low=low, high=high, **guide)
+    shown = found.outliers[: lab_view.MOST_OUTLIERS]
+    return lab_view.LabOutliersView(
+        summary=Phrase(
+            "outliers.found", count=len(found.outliers), of=found.count, model=found.model
+        ),
+        norms=norms,
+        lines=tuple(
+            lab_view.OutlierLine(
+                one.folder,
+                one.name or one.folder,
+                f"{one.score:.2f}",
+                tuple(Phrase(f"outliers.{reason}", norm=one.norm) for reason in one.reasons),
+            )
+            for one in shown
+        ),
+        more=len(found.outliers) - len(shown),
+        all_folders=" ".join(one.folder for one in found.outliers),
+    )

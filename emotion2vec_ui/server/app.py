@@ -84,7 +84,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.history = History(settings.outputs, embeddings=not settings.no_index)
-        self.atlas = Atlas(self.history)
+        self.atlas = Atlas(self.history, settings)
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
         self.recogniser = Recogniser(settings, self.holder, self.decoder, observer=self.metrics)

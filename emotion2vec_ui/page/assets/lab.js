@@ -345,13 +345,20 @@ find("speakers-file").addEventListener("change", (event) => {
   if (event.target.files[0]) readSpeakers(event.target.files[0]);
 });
 
-/* Buttons of the clusters, which stand in another component. */
+const showSelected = (fits) => {
+  select(positions(fits));
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  element.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
+};
+
+/* Buttons of clusters and outliers, which stand in other components. */
 document.addEventListener("click", (event) => {
-  const one = event.target.closest?.("[data-lab-select-cluster]");
-  const id = Number(one?.dataset.labSelectCluster);
-  if (one && data && clusterOf) {
-    select(positions((i) => clusterOf[data.folder[i]] === id));
-    element.scrollIntoView({ behavior: "smooth", block: "start" });
+  const cluster = event.target.closest?.("[data-lab-select-cluster]")?.dataset.labSelectCluster;
+  const folders = event.target.closest?.("[data-lab-select-folders]")?.dataset.labSelectFolders;
+  if (cluster && data && clusterOf) showSelected((i) => clusterOf[data.folder[i]] === Number(cluster));
+  if (folders && data) {
+    const wanted = new Set(folders.split(" "));
+    showSelected((i) => wanted.has(data.folder[i]));
   }
   const heard = event.target.closest?.("[data-lab-play]");
   if (heard && data) play(data.folder.indexOf(heard.dataset.labPlay));

@@ -113,11 +113,13 @@ const createMap = (stage, heard) => {
   if (!drawing) return null;
   let places = new Float32Array(0), colours = new Uint8Array(0), chosen = new Uint32Array(0);
   let x = [], y = [], nearest = () => -1;
+  let halfX = 1, halfY = 1;  // the points lie within this far of the middle
   let zoom = 1, centreX = 0, centreY = 0;
   let mode = "move", marked = -1, loop = null, due = 0;
 
   /* Pixels of the page for a unit of the map. */
-  const unit = () => (Math.min(stage.clientWidth, stage.clientHeight) / 2) * MARGIN * zoom;
+  const unit = () =>
+    Math.min(stage.clientWidth / halfX, stage.clientHeight / halfY) * (MARGIN / 2) * zoom;
   const toMap = (px, py) => [
     centreX + (px - stage.clientWidth / 2) / unit(), centreY - (py - stage.clientHeight / 2) / unit(),
   ];
@@ -205,9 +207,9 @@ const createMap = (stage, heard) => {
 
   const move = (dx, dy) => {
     // The middle stays among the points; at the smallest zoom all are in view.
-    const far = zoom === 1 ? 0 : 1;
-    centreX = Math.min(far, Math.max(-far, centreX + dx));
-    centreY = Math.min(far, Math.max(-far, centreY + dy));
+    const within = (at, half) => (zoom === 1 ? 0 : Math.min(half, Math.max(-half, at)));
+    centreX = within(centreX + dx, halfX);
+    centreY = within(centreY + dy, halfY);
     soon();
   };
 
@@ -306,6 +308,8 @@ const createMap = (stage, heard) => {
     /* The points: two Float32Arrays, about -1 to 1. */
     setPlaces(newX, newY) {
       [x, y] = [newX, newY];
+      const half = (values) => values.reduce((most, one) => Math.max(most, Math.abs(one)), 0.05);
+      [halfX, halfY] = [half(x), half(y)];
       places = new Float32Array(2 * x.length);
       for (let i = 0; i < x.length; i++) { places[2 * i] = x[i]; places[2 * i + 1] = y[i]; }
       nearest = gridOf(x, y);
