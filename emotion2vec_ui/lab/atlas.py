@@ -1,8 +1,8 @@
 """Clusters, map and outliers of one outputs folder, computed once for all who ask.
 
-With many recordings each takes minutes. One thread does one job after the other, the long parts in a
-child process of low priority, so that the server answers meanwhile; who asks waits for a while, and
-may ask again.
+With many recordings each takes minutes. One thread does one job after the other, the long parts in
+a child process of low priority, so that the server answers meanwhile; who asks waits for a while,
+and may ask again.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def test_a_number_that_is_asked_for_is_given(blobs):
 
 
 def test_hdbscan_leaves_out_what_is_far_from_all_groups(blobs):
-    strays = np.random.default_rng(5).normal(size=(4, 20)) * 10
+    strays = np.random.default_rng(6).normal(size=(4, 20)) * 10
     points = reduced(np.concatenate([blobs[0], strays]))
     found = clusters.find(points, method="hdbscan")
     assert found.k == 4
