@@ -1,8 +1,8 @@
 """How well outliers are found: `python -m benchmarks.outliers --data DIR`.
 
 Among 1,000 recordings of speech stand 100 that are none, or drowned: noises, tones, chords as of
-music, and speech under as much noise (0 dB). Writes `benchmarks/results/outliers.md`: the area under
-the ROC curve of the score, all together and by kind.
+music, and speech under as much noise (0 dB). Writes `benchmarks/results/outliers.md`: the area
+under the ROC curve of the score, all together and by kind.
 
 DIR has a `manifest.csv` with the columns path and speaker. The settings of `lab/outliers` were
 chosen on half of the speakers (`--half first`) and noises of other seeds; the figures are of the
