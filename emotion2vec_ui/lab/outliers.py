@@ -30,8 +30,8 @@ MIN_RECORDINGS = 20
 """Fewer have no neighbourhood to stand apart from; chosen."""
 
 NEIGHBOUR_SHARE = 0.1
-"""Of the collection, so many nearest recordings count: fewer than these that are alike are no crowd.
-Any share from 0.05 to 0.5 does as well on the first half of the benchmark."""
+"""Of the collection, so many nearest recordings count: fewer that are alike are no crowd. Any share
+from 0.05 to 0.5 does as well on the first half of the benchmark."""
 
 MAX_COMPARED = 2000
 """Of a larger collection, each recording is compared with so many, drawn once by a fixed seed: the
