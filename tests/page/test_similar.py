@@ -46,12 +46,13 @@ def test_from_the_second_recording_on_similar_ones_can_be_heard_and_opened(visit
 
 def test_they_stand_below_an_opened_result_too(visit, empty):
     folder = sorted(path.name for path in empty.outputs.glob("outputs_*"))[0]
-    one = visit(at=empty, locale="zh-CN", path=f"?result={folder}")
+    one = visit(at=empty, locale="zh-CN", path=f"/?result={folder}")
     one.page.wait_for_selector(RESULT)
     one.page.wait_for_selector("#similar li")
     assert "最相似的录音" in one.text("#similar")
     past.save(empty.outputs, name="old.wav", timestamp="2026-01-01 00:00:00")
-    history = visit(at=empty, path="history")
+    history = visit(at=empty)
+    history.page.goto(f"{empty.url}/history")
     history.page.wait_for_selector("#history-list tbody tr")
     history.page.click(f"#history-list tr[data-value='{folder}'] .link")
     history.page.wait_for_selector("#similar li")
