@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from tests import past
@@ -25,6 +23,7 @@ def test_from_the_second_recording_on_similar_ones_can_be_heard_and_opened(visit
     one.recognise(EXAMPLE)
     one.page.wait_for_timeout(1500)
     assert one.page.locator("#similar li").count() == 0
+    one = visit(at=empty)
     one.recognise(spoken)
     row = one.page.locator("#similar li")
     row.wait_for()
@@ -40,7 +39,7 @@ def test_from_the_second_recording_on_similar_ones_can_be_heard_and_opened(visit
     assert source.split("/")[-2] in popup.value.url
     popup.value.close()
     # A new recognition takes them away, and brings its own.
-    one.recognise(EXAMPLE)
+    one.page.click("#start")
     one.page.wait_for_function("document.querySelectorAll('#similar li').length === 2")
 
 
@@ -65,8 +64,8 @@ def test_they_stand_below_an_opened_result_too(visit, empty):
 def test_without_an_index_there_are_none(visit, start_server):
     server = start_server("--model", "compact", "--no-index")
     server.wait_ready()
-    one = visit(at=replace(server))
     for _ in range(2):
+        one = visit(at=server)
         one.recognise(EXAMPLE)
     one.page.wait_for_timeout(1000)
     assert one.page.locator("#similar li").count() == 0
