@@ -1,11 +1,14 @@
 """Which recordings stand apart from the others of their model, and why.
 
-Two things make the score. *Neighbours*: the mean cosine distance to the nearest other recordings
+Two things make the score. *Neighbours*: the mean Euclidean distance to the nearest other recordings
 (Angiulli and Pizzuti, Fast Outlier Detection in High Dimensional Spaces, 2002), found by
-scikit-learn. The local outlier factor was tried beside it and is no better
-(benchmarks/results/outliers.md): several recordings of one noise lie together, and to each other
-they are not apart. *Norm*: how far the embedding's length is outside the range that was measured
-for the model. Poor quality is named beside them and changes no score.
+scikit-learn. *Norm*: how far the embedding's length is outside the range that was measured for the
+model. Poor quality is named beside them and changes no score.
+
+Cosine distances, which say how like two recordings of speech are, do not find what is no speech:
+compact gives noises and tones long embeddings of nearly one direction. Nor does the local outlier
+factor, to which several noises are each other's usual surroundings. Both were tried
+(benchmarks/results/outliers.md).
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ from numpy.typing import NDArray
 from emotion2vec_ui.errors import TooFewEmbeddings
 from emotion2vec_ui.lab.index import Space, space
 from emotion2vec_ui.models import files, norms
-from emotion2vec_ui.reading.familiarity import unit_rows
 from emotion2vec_ui.reading.scoring import ARTICLE_NORM_RANGE, norm_verdict
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.settings import COMPACT, Settings
@@ -27,18 +29,13 @@ from emotion2vec_ui.settings import COMPACT, Settings
 MIN_RECORDINGS = 20
 """Fewer have no neighbourhood to stand apart from; chosen."""
 
-NEIGHBOURS = 10
-"""How many nearest recordings count, at least; chosen on the first half of the benchmark."""
+NEIGHBOUR_SHARE = 0.1
+"""Of the collection, so many nearest recordings count: fewer that are alike are no crowd. Any share
+from 0.05 to 0.5 does as well on the first half of the benchmark."""
 
-NEIGHBOUR_SHARE = 0.02
-"""And this share of the collection, where that is more: as many recordings alike are no crowd."""
-
-SAME_BELOW = 1e-6
-"""A cosine distance below this is that of a recording to itself, in float32."""
-
-MAX_COMPARED = 5000
+MAX_COMPARED = 2000
 """Of a larger collection, each recording is compared with so many, drawn once by a fixed seed: the
-time then grows with the number of recordings, not with its square."""
+time then grows with the number of recordings, not with its square. Chosen."""
 
 APART_FROM = 1.0
 """The score from which a recording counts as an outlier."""
@@ -137,33 +134,34 @@ def find(history: History, settings: Settings, *, model: str | None = None) -> O
     )
 
 
-def neighbours(compared: int) -> int:
-    """How many nearest recordings count among so many."""
-    return max(NEIGHBOURS, round(NEIGHBOUR_SHARE * compared))
-
-
 def distances(vectors: NDArray[np.float16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How far each embedding is from its neighbours, and how long it is.
 
     Args:
-        vectors: (n, dim), n above `NEIGHBOURS`.
+        vectors: (n, dim), n at least `MIN_RECORDINGS`.
 
     Returns:
-        Mean cosine distance to the nearest others, (n,), 0 to 2; L2 norm, (n,).
+        Mean Euclidean distance to the nearest others, (n,); L2 norm, (n,).
     """
     from sklearn.neighbors import NearestNeighbors
 
-    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
-    units = unit_rows(vectors.astype(np.float32))
-    compared = units
-    if len(units) > MAX_COMPARED:
-        compared = units[np.random.default_rng(0).choice(len(units), MAX_COMPARED, replace=False)]
-    nearest = NearestNeighbors(n_neighbors=neighbours(len(compared)) + 1, metric="cosine")
-    found, _ = nearest.fit(compared).kneighbors(units)
-    # The nearest is the recording itself, where it is among those compared.
-    is_self = found[:, 0] < SAME_BELOW
-    means = np.where(is_self, found[:, 1:].mean(axis=1), found[:, :-1].mean(axis=1))
-    return means.astype(np.float64), lengths.astype(np.float64)
+    every = vectors.astype(np.float32)
+    chosen = np.arange(len(every))
+    if len(every) > MAX_COMPARED:
+        chosen = np.random.default_rng(0).choice(len(every), MAX_COMPARED, replace=False)
+    count = neighbours(len(chosen))
+    nearest = NearestNeighbors(n_neighbors=count + 1).fit(every[chosen])
+    found, which = nearest.kneighbors(every)
+    # A recording is not its own neighbour. Where it is not among those chosen, the last is dropped.
+    is_other = chosen[which] != np.arange(len(every))[:, None]
+    is_other[:, -1] &= ~is_other.all(axis=1)
+    means = np.where(is_other, found, 0.0).sum(axis=1) / count
+    return means, np.linalg.norm(every, axis=1).astype(np.float64)
+
+
+def neighbours(compared: int) -> int:
+    """How many nearest recordings count among so many."""
+    return max(1, round(NEIGHBOUR_SHARE * compared))
 
 
 def far_scores(apart: NDArray[np.float64]) -> NDArray[np.float64]:
