@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from emotion2vec_ui.console import (
     say,
 )
 from emotion2vec_ui.errors import EmotionError, OutputError
+from emotion2vec_ui.lab import command as lab_command
 from emotion2vec_ui.settings import (
     Parser,
     Settings,
@@ -141,6 +143,17 @@ def _parser() -> Parser:
         "--out", type=Path, metavar="FILE", help="default: reference.npz beside the model"
     )
 
+    similar = add(
+        "similar",
+        partial(lab_command.similar, open_recogniser=_recogniser),
+        "recordings most like one",
+        ("model", "audio"),
+    )
+    lab_command.add_similar_arguments(similar)
+
+    outliers = add("outliers", lab_command.outliers, "recordings that stand apart", ("audio",))
+    lab_command.add_outliers_arguments(outliers)
+
     batch_ = add(
         "batch", batch_command.run, "recognise many files into one table", ("model", "audio")
     )
@@ -153,6 +166,8 @@ def _parser() -> Parser:
         add("bench", bench.run, "how fast this machine is, and what to switch on",
             ("model", "audio"))
     )  # fmt: skip
+    cluster = add("cluster", lab_command.cluster, "group past recordings", ("audio",))
+    lab_command.add_cluster_arguments(cluster)
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -13,7 +13,7 @@ each in the API, the page and the command line maps these; nothing else does.
         AccessError
             Unauthorized (401), ForeignOrigin (403), RateLimited (429)
         Unavailable (503)
-            QueueFull, ModelNotReady, DeviceLost, ShuttingDown (503)
+            QueueFull, ModelNotReady, DeviceLost, ShuttingDown, StillComputing (503)
         ModelError (500)
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
@@ -22,6 +22,10 @@ each in the API, the page and the command line maps these; nothing else does.
             DiskFull, BatchDiskFull (507)
         PackageMissing (500)
         ResultNotFound (404)
+        EmbeddingError
+            NoEmbeddings, NoEmbeddingsOfModel, NoEmbeddingOfResult (404)
+            OtherModel (409)
+            EmbeddingUnusable, TooFewEmbeddings (422)
 """
 
 from __future__ import annotations
@@ -224,6 +228,12 @@ class ShuttingDown(Unavailable):
     code = "shutting_down"
 
 
+class StillComputing(Unavailable):
+    """Clusters or a map of many recordings. Facts: percent done, retry_after_s."""
+
+    code = "still_computing"
+
+
 class ModelError(EmotionError):
     """Something is wrong with the model, not with the request."""
 
@@ -302,6 +312,53 @@ class ResultNotFound(EmotionError):
 
     code = "not_found"
     status = 404
+
+
+class EmbeddingError(EmotionError):
+    """Embeddings cannot be compared as asked."""
+
+    code = "embedding"
+    status = 409
+
+
+class NoEmbeddings(EmbeddingError):
+    """No result has an embedding yet."""
+
+    code = "no_embeddings"
+    status = 404
+
+
+class NoEmbeddingsOfModel(NoEmbeddings):
+    """Facts: model (asked for), known (models that have some)."""
+
+    code = "no_embeddings_of_model"
+
+
+class NoEmbeddingOfResult(EmbeddingError):
+    """Facts: name of the result."""
+
+    code = "no_embedding"
+    status = 404
+
+
+class OtherModel(EmbeddingError):
+    """Facts: name (the result's), model (which recognised it), answering (the model now)."""
+
+    code = "other_model"
+
+
+class EmbeddingUnusable(EmbeddingError):
+    """Not finite, or all zero. Facts: name (the recording's or the result's)."""
+
+    code = "embedding_unusable"
+    status = 422
+
+
+class TooFewEmbeddings(EmbeddingError):
+    """Facts: count (embeddings of the model), minimum, model."""
+
+    code = "too_few_embeddings"
+    status = 422
 
 
 def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:

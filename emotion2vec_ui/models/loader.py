@@ -6,9 +6,7 @@ Importing this module imports neither torch nor funasr.
 from __future__ import annotations
 
 import importlib
-import json
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from emotion2vec_ui.errors import DeviceUnavailable, ModelFilesError, ModelLoadError
 from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models import runtime
+from emotion2vec_ui.models import norms, runtime
 from emotion2vec_ui.models.files import (
     BUILT_IN,
     BUILT_IN_CARD_NAME,
@@ -131,14 +129,14 @@ def load(
         if not why_pytorch:
             found = _compact_by_openvino(location.path, precision)
         made = found or _compact_by_pytorch(location, device, precision)
-        embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
+        embedding_norm = norms.read(location.path / BUILT_IN_CARD_NAME)
     else:
         if not why_pytorch:
             found = _emotion2vec_by_openvino(location, files, settings, precision, on_state)
         made = found or _emotion2vec_by_pytorch(
             location, files, settings, device, precision, on_state
         )
-        embedding_norm = _embedding_norm(location.path / REFERENCE_NAME)
+        embedding_norm = norms.read(location.path / REFERENCE_NAME)
     reference = familiarity.find(
         location.path / CALIBRATION_NAME, None if location.is_built_in else made.weights_sha256
     )
@@ -388,34 +386,3 @@ def build_module(files: VerifiedFiles) -> Any:
             raise ModelFilesError(path=files.path / CONFIG_NAME, problem=problem) from error
     module.modality_encoders["AUDIO"].decoder = None
     return module
-
-
-def _embedding_norm(path: Path) -> tuple[float, float] | None:
-    """Lowest and highest usual embedding norm; None where there is no such file or no range in it.
-
-    Args:
-        path: a reference.json, `{"embedding_norm": [low, high]}`, or the built-in model's card,
-            `{"embedding_norm": {"low": low, "high": high, ...}, ...}`.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        logger.warning("%s cannot be read, so no embedding norm is judged: %s", path, error)
-        return None
-    match content:
-        case {"embedding_norm": [float() | int() as low, float() | int() as high]}:
-            pass
-        case {"embedding_norm": {"low": float() | int() as low, "high": float() | int() as high}}:
-            pass
-        case _:
-            low = high = math.nan
-    if not 0 <= low < high < math.inf:
-        logger.warning(
-            '%s has no usable embedding norm; expected {"embedding_norm": [low, high]} with '
-            "0 <= low < high. No embedding norm is judged.",
-            path,
-        )
-        return None
-    return float(low), float(high)

@@ -37,11 +37,13 @@ from emotion2vec_ui.errors import (
     Unavailable,
     as_known,
 )
+from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import ModelHolder
-from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Recogniser
+from emotion2vec_ui.pipeline.observer import Ended
+from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import predict, results
+from emotion2vec_ui.server import atlas, lab, predict, results
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
 from emotion2vec_ui.server.document import describe_late
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
@@ -71,7 +73,7 @@ UPLOAD_PATH = "/gradio_api/upload"
 
 
 class Service:
-    """What lives as long as the application: the model, the history, the figures.
+    """What lives as long as the application: the model, the history, the lab, the figures.
 
     Args:
         settings: of the program.
@@ -80,7 +82,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.history = History(settings.outputs)
+        self.history = History(settings.outputs, embeddings=not settings.no_index)
+        self.atlas = Atlas(self.history, settings)
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
         self.recogniser = Recogniser(settings, self.holder, self.decoder, observer=self.metrics)
@@ -104,6 +107,7 @@ class Service:
         """Finishes recognitions within a bound, refuses the rest; a second call does nothing."""
         self.recogniser.stop(STOP_WITHIN_S)
         self.decoder.stop()
+        self.atlas.stop()
         self.recogniser.wait_until_empty(LAST_ANSWERS_S)
 
     async def _clean(self) -> None:
@@ -154,6 +158,8 @@ def create_api(settings: Settings) -> FastAPI:
     )
     results.add_routes(app, service.history, settings)
     predict.add_routes(app, service.recogniser)
+    lab.add_routes(app, service.history, service.recogniser)
+    atlas.add_routes(app, service.atlas)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)
@@ -407,7 +413,11 @@ def _mount_page(app: FastAPI, service: Service) -> None:
 
     with gradio_internals.without_applications():
         blocks, options = recognise.build(
-            service.recogniser, settings=settings, history=service.history, count=_count
+            service.recogniser,
+            settings=settings,
+            history=service.history,
+            atlas=service.atlas,
+            count=_count,
         )
     with warnings.catch_warnings():
         # It warns that several pages are not rendered on the server, which is not wanted.

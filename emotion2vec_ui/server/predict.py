@@ -22,13 +22,18 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from pydantic_core import to_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from emotion2vec_ui.errors import BadField, InputError, MissingAudio, UploadTooLarge
-from emotion2vec_ui.pipeline.recogniser import Kind, Recogniser
+from emotion2vec_ui.lab import similar
+from emotion2vec_ui.pipeline.observer import Kind
+from emotion2vec_ui.pipeline.recogniser import Recogniser
+from emotion2vec_ui.records import robustness as records_robustness
+from emotion2vec_ui.records.index import History
 from emotion2vec_ui.records.report import GRANULARITIES, with_files
-from emotion2vec_ui.records.robustness import RobustnessTest, to_json
+from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.store import files_of
 from emotion2vec_ui.server.access import Limits, language, limited
 from emotion2vec_ui.server.schemas import (
@@ -72,7 +77,7 @@ class _Asked:
 
 def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
     """Adds the routes that recognise."""
-    recognitions = _Recognitions(recogniser)
+    recognitions = Recognitions(recogniser)
 
     @app.post(
         "/api/predict",
@@ -100,7 +105,7 @@ def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
         return await recognitions.robustness(request)
 
 
-class _Recognitions:
+class Recognitions:
     """The handlers, and the threads that they share."""
 
     def __init__(self, recogniser: Recogniser) -> None:
@@ -153,7 +158,21 @@ class _Recognitions:
                 test = self._recogniser.robustness(
                     path, name=name, seed=seed, front="api", cancelled=cancelled
                 )
-                return to_json(test)
+                return records_robustness.to_json(test)
+
+            return await self._answer(request, work)
+
+    async def similar(self, request: Request, history: History) -> Response:
+        """Finds the results most like the recording of one request."""
+        async with _reading(request, "similar") as path:
+            name, fields = await self._upload(request, path)
+            top = _whole_number("top", fields.get("top", str(similar.TOP)))
+
+            def work(cancelled: Callable[[], bool]) -> bytes:
+                embedded = self._recogniser.embed(path, name=name, front="api", cancelled=cancelled)
+                found = similar.to_recording(history, embedded, top=top)
+                root_path = self._settings.root_path
+                return to_json(similar.answer(name, found, root_path=root_path))
 
             return await self._answer(request, work)
 

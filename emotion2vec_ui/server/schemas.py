@@ -9,6 +9,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from emotion2vec_ui.lab.similar import MAX_TOP, TOP
 from emotion2vec_ui.records.report import GRANULARITIES, Files, Report
 
 Responses = dict[int | str, dict[str, Any]]
@@ -109,6 +110,15 @@ BAD_FIELD: Responses = {
 }
 NOT_FOUND: Responses = {404: {"model": ErrorBody, "description": "There is no such result."}}
 
+NO_EMBEDDINGS: Responses = {
+    404: {
+        "model": ErrorBody,
+        "description": "No such result, or no embeddings to compare: none at all, none of this "
+        "model, or none of this result.",
+    },
+    422: {"model": ErrorBody, "description": "A recording or an embedding that is not usable."},
+}
+
 _AUDIO = {
     "type": "string",
     "format": "binary",
@@ -171,6 +181,24 @@ ROBUSTNESS_BODY = {
                     "maximum": 999_999_999,
                     "default": 0,
                     "description": "Of the noises: the same seed gives the same figures.",
+                },
+            )
+        },
+    }
+}
+
+SIMILAR_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": _form(
+                audio=_AUDIO,
+                top={
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MAX_TOP,
+                    "default": TOP,
+                    "description": "At most so many.",
                 },
             )
         },

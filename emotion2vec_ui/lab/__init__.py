@@ -1,0 +1,1 @@
+"""What embeddings are for: recordings alike, recordings that stand apart."""
