@@ -174,9 +174,10 @@ class History:
                 return None
             if numbers is None:
                 found = db.execute(f"{query} ORDER BY vector", (snapshot.space,)).fetchall()
-                # Later ones are not in the snapshot.
+                # Later ones are not in the snapshot: behind its end, or in rows then free.
                 at = COLUMNS.index("vector")
-                return [from_columns(raw) for raw in found if raw[at] < len(snapshot.rows)]
+                then = set(range(len(snapshot.rows))) - set(snapshot.free.tolist())
+                return [from_columns(raw) for raw in found if raw[at] in then]
             one = f"{query} AND vector = ?"
             return [
                 from_columns(db.execute(one, (snapshot.space, int(number))).fetchone())

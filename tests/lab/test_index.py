@@ -175,6 +175,7 @@ def test_kept_in_step_equals_the_folders(tmp_path_factory, steps):
             past.save(history.outputs)
         elif step == "remove" and there:
             store.discard(history.outputs / there.pop(seed % len(there)))
+            history.refresh()  # every result here has the same second, so the name is used again
         elif step == "change" and there:
             store.add_embedding(history.outputs / there[seed % len(there)], vector(seed))
             history.refresh()
@@ -183,6 +184,20 @@ def test_kept_in_step_equals_the_folders(tmp_path_factory, steps):
     assert indexed(history) == on_disk(history.outputs)
     assert len(files(history.outputs)) <= 1
     history.close()
+
+
+def test_a_result_that_comes_while_one_reads_is_not_in_what_is_read(history):
+    first, second = (
+        past.save(history.outputs, kept=vector(i), timestamp=moment(i)) for i in (1, 2)
+    )
+    assert indexed(history).keys() == {first, second}
+    history.delete([first])
+    before = history.snapshot("compact", "0" * 64, DIM)
+    assert before is not None and len(before.free) == 1
+    for seed in (3, 4):  # one takes the freed row, one stands behind the end
+        past.save(history.outputs, kept=vector(seed), timestamp=moment(seed))
+    rows = history.rows_at(before)
+    assert rows is not None and [row.folder for row in rows] == [second]
 
 
 def test_freed_rows_are_used_again_and_the_file_is_not_rewritten(history):

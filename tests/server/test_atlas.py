@@ -121,7 +121,7 @@ def test_a_damaged_map_file_is_drawn_anew(filled):
     outputs = filled[0].outputs
     (path,) = outputs.glob(".map-*.npz")
     path.write_bytes(b"no map")
-    new = past.save(outputs, kept=np.ones(16, np.float32), timestamp="2026-02-01 10:00:00")
+    new = past.save(outputs, kept=np.ones(16, np.float32), timestamp="2026-02-02 10:00:00")
     assert len(wait(filled[0], "/api/map")["folder"]) == len(before["folder"]) + 1
     assert layout.read(path) is not None
     store.discard(outputs / new)

@@ -86,7 +86,8 @@ const programOf = (canvas) => {
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   const uniform = Object.fromEntries(
     ["scale", "shift", "size", "alpha"].map((name) => [name, gl.getUniformLocation(program, name)]));
-  const buffers = { place: gl.createBuffer(), colour: gl.createBuffer(), chosen: gl.createBuffer() };
+  const buffers = Object.fromEntries(
+    ["place", "colour", "order", "chosen"].map((name) => [name, gl.createBuffer()]));
   const attribute = (name, type, width, normalised) => {
     const at = gl.getAttribLocation(program, name);
     gl.bindBuffer(gl.ARRAY_BUFFER, buffers[name]);
@@ -101,6 +102,21 @@ const programOf = (canvas) => {
 const MAX_ZOOM = 400;
 const REACH_PX = 14;  // a point this far from the pointer is meant
 const MARGIN = 0.94;  // all points fill this much of the canvas
+const SLOW_MS = 34, QUICK_MS = 20;  // between two frames: 30 and 50 a second
+const REST_MS = 160;  // after the last move all points are drawn again
+const LEAST = 3000;  // points drawn while it moves, however slow the machine
+
+/* 0 to n - 1 in any order, the same each time: its first part then stands for all. */
+const shuffled = (n) => {
+  const order = Uint32Array.from({ length: n }, (_, i) => i);
+  let state = 1;
+  for (let i = n - 1; i > 0; i--) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;  // Numerical Recipes
+    const j = state % (i + 1);
+    [order[i], order[j]] = [order[j], order[i]];
+  }
+  return order;
+};
 
 /* A map on a stage with two canvases: points, and lines over them.
 
@@ -116,6 +132,20 @@ const createMap = (stage, heard) => {
   let halfX = 1, halfY = 1;  // the points lie within this far of the middle
   let zoom = 1, centreX = 0, centreY = 0;
   let mode = "move", marked = -1, loop = null, due = 0;
+  let order = new Uint32Array(0), share = 1, movedAt = -REST_MS, drawnAt = 0, rest = 0;
+
+  /* How many points to draw: while it moves, as many as the machine can at 30 frames a second. */
+  const affordable = () => {
+    const now = performance.now(), between = now - drawnAt;
+    drawnAt = now;
+    if (now - movedAt > REST_MS) return order.length;
+    if (between > SLOW_MS && between < 10 * REST_MS) share *= Math.max(0.3, SLOW_MS / between);
+    else if (between < QUICK_MS) share = Math.min(1, share * 1.2);
+    const count = Math.min(order.length, Math.max(LEAST, Math.round(share * order.length)));
+    clearTimeout(rest);
+    if (count < order.length) rest = setTimeout(soon, REST_MS + 10);
+    return count;
+  };
 
   /* Pixels of the page for a unit of the map. */
   const unit = () =>
@@ -149,7 +179,8 @@ const createMap = (stage, heard) => {
     gl.uniform2f(uniform.shift, -centreX * scaleX, -centreY * scaleY);
     gl.uniform1f(uniform.size, diameter() * ratio);
     gl.uniform1f(uniform.alpha, chosen.length ? 0.16 : 0.85);
-    gl.drawArrays(gl.POINTS, 0, x.length);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, buffers.order);
+    gl.drawElements(gl.POINTS, affordable(), gl.UNSIGNED_INT, 0);
     if (chosen.length) {
       gl.uniform1f(uniform.alpha, 0.95);
       gl.uniform1f(uniform.size, (diameter() + 2) * ratio);
@@ -194,6 +225,7 @@ const createMap = (stage, heard) => {
     };
     fill(gl.ARRAY_BUFFER, buffers.place, places);
     fill(gl.ARRAY_BUFFER, buffers.colour, colours);
+    fill(gl.ELEMENT_ARRAY_BUFFER, buffers.order, order);
     fill(gl.ELEMENT_ARRAY_BUFFER, buffers.chosen, chosen);
     soon();
   };
@@ -210,6 +242,7 @@ const createMap = (stage, heard) => {
     const within = (at, half) => (zoom === 1 ? 0 : Math.min(half, Math.max(-half, at)));
     centreX = within(centreX + dx, halfX);
     centreY = within(centreY + dy, halfY);
+    movedAt = performance.now();
     soon();
   };
 
@@ -313,6 +346,8 @@ const createMap = (stage, heard) => {
       places = new Float32Array(2 * x.length);
       for (let i = 0; i < x.length; i++) { places[2 * i] = x[i]; places[2 * i + 1] = y[i]; }
       nearest = gridOf(x, y);
+      order = shuffled(x.length);
+      share = 1;
       colours = new Uint8Array(4 * x.length).fill(255);
       chosen = new Uint32Array(0);
       marked = -1;
@@ -326,8 +361,13 @@ const createMap = (stage, heard) => {
     setMode(name) { mode = name; stage.dataset.mode = name; },
     zoomBy(factor) { zoomAt(factor, ...middle()); },
     fit() { zoom = 1; centreX = centreY = 0; soon(); },
-    /* For measuring: draws now, and waits until the GPU is done. */
-    drawNow() { draw(); drawing.gl.readPixels(0, 0, 1, 1, drawing.gl.RGBA, drawing.gl.UNSIGNED_BYTE, new Uint8Array(4)); },
+    /* For measuring: draws now, waits until the GPU is done, and tells the share of points drawn. */
+    drawNow() {
+      const { gl } = drawing;
+      draw();
+      gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
+      return performance.now() - movedAt > REST_MS ? 1 : Math.max(share, Math.min(1, LEAST / x.length));
+    },
   };
   return map;
 };
