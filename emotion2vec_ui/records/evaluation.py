@@ -17,7 +17,7 @@ from emotion2vec_ui.records.report import Model, rounded
 SCHEMA = "emotion2vec_ui.evaluation/1"
 
 SMALL_CLIPS = 50
-"""A group with fewer recordings is called small: a recall of 0.5 on 50 is uncertain by 0.14. Chosen."""
+"""A group with fewer recordings is small: a recall of 0.5 on 50 is uncertain by 0.14. Chosen."""
 
 SMALL_SPEAKERS = 5
 """And one with fewer speakers: it tells of these people, not of the group. Chosen."""
