@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from emotion2vec_ui import __version__, logs, texts
 from emotion2vec_ui.batch import command as batch_command
+from emotion2vec_ui.batch import evaluate_command
 from emotion2vec_ui.console import (
     FAILED,
     INTERRUPTED,
@@ -148,6 +149,12 @@ def _parser() -> Parser:
         "batch", batch_command.run, "recognise many files into one table", ("model", "audio")
     )
     batch_command.add_arguments(batch_)
+
+    evaluate_ = add(
+        "evaluate", evaluate_command.run, "measure the model on labelled recordings",
+        ("model", "audio"),
+    )  # fmt: skip
+    evaluate_command.add_arguments(evaluate_)
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -15,7 +15,15 @@ from emotion2vec_ui.drawing.render import View, Words, draw
 from emotion2vec_ui.drawing.svg import Bar, Box
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.reading.metrics import ClassFigures, Estimate, Figures
-from emotion2vec_ui.records.evaluation import Check, Evaluation, Group, Grouping, Left, Published
+from emotion2vec_ui.records.evaluation import (
+    Check,
+    Evaluation,
+    Gap,
+    Group,
+    Grouping,
+    Left,
+    Published,
+)
 from emotion2vec_ui.texts import Phrase
 
 STYLE = render.TEMPLATES / "evaluation.css"
@@ -76,6 +84,19 @@ def caveat_words(found: Evaluation) -> tuple[Phrase, ...]:
         "speakers": found.figures.speakers,
     }
     return tuple(Phrase(f"evaluate.caveat.{code}", **facts) for code in found.caveats)
+
+
+def gap_words(gap: Gap | None) -> Phrase:
+    """How far apart groups are."""
+    if gap is None:
+        return Phrase("evaluate.no_gap")
+    return Phrase(
+        "evaluate.gap",
+        best=gap.best,
+        worst=gap.worst,
+        points=f"{100 * gap.difference:.1f}",
+        classes=tuple(Phrase(f"emotion.{one}.inline") for one in gap.classes),
+    )
 
 
 @dataclass(frozen=True)
@@ -171,16 +192,7 @@ class GroupsView(View):
     @property
     def gap(self) -> Words:
         """How far apart they are."""
-        gap = self.grouping.gap
-        if gap is None:
-            return Phrase("evaluate.no_gap")
-        return Phrase(
-            "evaluate.gap",
-            best=gap.best,
-            worst=gap.worst,
-            points=points(gap.difference),
-            classes=tuple(Phrase(f"emotion.{one}.inline") for one in gap.classes),
-        )
+        return gap_words(self.grouping.gap)
 
 
 @dataclass(frozen=True)
@@ -274,6 +286,16 @@ class EvaluationView(View):
     def left(self) -> Left:
         """What is not judged."""
         return self.found.left
+
+    @property
+    def left_labels(self) -> tuple[tuple[str, int], ...]:
+        """Labels that stand for no emotion of the model's, and how many have them."""
+        return tuple(self.left.labels.items())
+
+    @property
+    def left_errors(self) -> tuple[tuple[str, int], ...]:
+        """Codes of errors, and how many recordings have them."""
+        return tuple(self.left.errors.items())
 
     @property
     def published(self) -> tuple[tuple[Published, str, str, str, str], ...]:
