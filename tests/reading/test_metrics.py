@@ -70,13 +70,10 @@ def test_the_drawn_tables_give_what_drawing_speakers_one_by_one_gives():
     for _ in range(2000):
         use = np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
         truth, answer = answers.truth[use], answers.answer[use]
-        draws["uar"].append(sklearn.balanced_accuracy_score(truth, answer))
+        own = {"labels": np.unique(truth), "average": "macro", "zero_division": 0}
+        draws["uar"].append(sklearn.recall_score(truth, answer, **own))
         draws["wa"].append((truth == answer).mean())
-        draws["macro_f1"].append(
-            sklearn.f1_score(
-                truth, answer, labels=np.unique(truth), average="macro", zero_division=0
-            )
-        )
+        draws["macro_f1"].append(sklearn.f1_score(truth, answer, **own))
     for name, values in draws.items():
         estimate = getattr(found, name)
         low, high = np.quantile(values, [0.025, 0.975])

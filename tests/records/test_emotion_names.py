@@ -21,7 +21,8 @@ def test_every_name_stands_for_one_emotion():
     ("label", "emotion"),
     [
         ("anger", "angry"), ("ANG", "angry"), (" Happiness ", "happy"), ("exc", "happy"),
-        ("Fear", "fearful"), ("neu", "neutral"), ("Surprise", "surprised"), ("disgust", "disgusted"),
+        ("Fear", "fearful"), ("neu", "neutral"), ("Surprise", "surprised"),
+        ("disgust", "disgusted"),
         ("Sad", "sad"), ("unknown", "unknown"), ("悲伤", "sad"),
         ("boredom", None), ("calm", None), ("A", None), ("xxx", None), ("", None),
     ],

@@ -11,6 +11,9 @@ import pytest
 from emotion2vec_ui.errors import ManifestError
 from emotion2vec_ui.records.labelled import Columns, LabelSet, read
 
+# audformat 1.4.3 uses what pandas 3.1 is going to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")
+
 
 def touch(*paths: Path) -> None:
     for path in paths:
