@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from emotion2vec_ui import __version__, logs, texts
 from emotion2vec_ui.batch import command as batch_command
+from emotion2vec_ui.batch import evaluate_command
 from emotion2vec_ui.commands import bench, export
 from emotion2vec_ui.console import (
     FAILED,
@@ -168,6 +169,11 @@ def _parser() -> Parser:
     )  # fmt: skip
     cluster = add("cluster", lab_command.cluster, "group past recordings", ("audio",))
     lab_command.add_cluster_arguments(cluster)
+    evaluate_ = add(
+        "evaluate", evaluate_command.run, "measure the model on labelled recordings",
+        ("model", "audio"),
+    )  # fmt: skip
+    evaluate_command.add_arguments(evaluate_)
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")
