@@ -8,7 +8,6 @@ commands: `--help` and `doctor` must work, and quickly, where torch is broken.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import json
 import logging
@@ -17,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +34,7 @@ from emotion2vec_ui.console import (
     say,
 )
 from emotion2vec_ui.errors import EmotionError, OutputError
+from emotion2vec_ui.lab import subclass_command
 from emotion2vec_ui.settings import (
     Parser,
     Settings,
@@ -46,9 +46,7 @@ from emotion2vec_ui.settings import (
 
 if TYPE_CHECKING:
     from emotion2vec_ui.audio.damage import Condition
-    from emotion2vec_ui.audio.load import Clip
     from emotion2vec_ui.models.download import Progress
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
     from emotion2vec_ui.records.report import Report
     from emotion2vec_ui.records.robustness import RobustnessTest
 
@@ -123,6 +121,13 @@ def _parser() -> Parser:
     predict_.add_argument(
         "--extract-embedding", action="store_true", help="save embedding.npy as well"
     )
+    predict_.add_argument(
+        "--subclass",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="divide a base emotion's score among trained sub-classes; several",
+    )
     predict_.add_argument("--no-save", action="store_true", help="write nothing under outputs")
     predict_.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
@@ -148,6 +153,9 @@ def _parser() -> Parser:
         "batch", batch_command.run, "recognise many files into one table", ("model", "audio")
     )
     batch_command.add_arguments(batch_)
+
+    subclass = add("subclass", subclass_command.run, "sub-classes of one's own", ())
+    subclass_command.add_arguments(subclass)
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -219,18 +227,20 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises each file; one that fails does not stop the others."""
+    from emotion2vec_ui.pipeline import standalone
     from emotion2vec_ui.records.report import to_dict
 
     logs.configure("text")
     lang = language(settings)
     failed = 0
-    with _recogniser(settings) as recogniser:
+    with standalone.recogniser(settings) as recogniser:
         for path in options.files:
             try:
                 result = recogniser.analyse(
                     path,
                     granularity=options.granularity,
                     extract_embedding=options.extract_embedding,
+                    subclass=options.subclass,
                     lang=lang,
                     save=not options.no_save,
                 )
@@ -254,7 +264,9 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
 def robustness(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises one file under noise and codecs, and says where the answer flips."""
     logs.configure("text")
-    with _recogniser(settings) as recogniser:
+    from emotion2vec_ui.pipeline import standalone
+
+    with standalone.recogniser(settings) as recogniser:
         test = recogniser.robustness(options.file, seed=options.seed)
     if options.json:
         print_json(asdict(test))
@@ -360,25 +372,6 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
     return doctor.exit_code(findings)
 
 
-@contextlib.contextmanager
-def _recogniser(settings: Settings) -> Iterator[Recogniser]:
-    """A recogniser for one command: it decodes in this process and loads the model once."""
-    from emotion2vec_ui.audio.load import load
-    from emotion2vec_ui.models.holder import ModelHolder
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
-
-    def decode(path: Path, name: str) -> Clip:
-        return load(path, name=name, max_duration_s=settings.max_duration_s)
-
-    holder = ModelHolder(settings)
-    recogniser = Recogniser(settings, holder, decode)
-    holder.start()
-    try:
-        yield recogniser
-    finally:
-        recogniser.stop(timeout_s=1.0)
-
-
 def _robustness_as_text(test: RobustnessTest, lang: str) -> str:
     lines = [f"{test.source.name} [{test.model.id}], seed {test.seed}"]
     for outcome in test.outcomes:
@@ -422,6 +415,7 @@ def _as_text(path: Path, report: Report, folder: Path | None, lang: str) -> str:
     for emotion, score in sorted(report.nine_scores.items(), key=lambda item: -item[1]):
         bar = "#" * round(score * BAR_CELLS)
         lines.append(f"  {emotion:<10} {score:6.1%} {bar}")
+    lines += subclass_command.lines(report, lang)
     lines += [
         f"  {one.start_s:8.2f}-{one.end_s:.2f} s  {one.emotion} {one.confidence:.0%}"
         for one in report.segments

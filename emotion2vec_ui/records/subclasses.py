@@ -250,6 +250,11 @@ def checked_name(name: str) -> str:
     return name
 
 
+def to_json(about: Card) -> bytes:
+    """The content of card.json, and the API's answer."""
+    return adapter(Card).dump_json(about, indent=1) + b"\n"
+
+
 # --- finding and reading --------------------------------------------------------------------------
 
 
@@ -383,8 +388,7 @@ def save(outputs: Path, trained: Trained) -> Card:
         number = max(versions(outputs, name), default=0) + 1
         while True:
             written = replace(trained.card, version=number)
-            content = adapter(Card).dump_json(written, indent=1)
-            (writing / CARD_NAME).write_bytes(content + b"\n")
+            (writing / CARD_NAME).write_bytes(to_json(written))
             try:
                 writing.rename(folder / str(number))
                 break
