@@ -5,9 +5,10 @@ regularisation and the temperature are chosen inside each fold, by folds that ho
 back. Each sub-class weighs the same everywhere: how many samples of each somebody collected says
 nothing about how often they occur.
 
-The samples are standardised, then rotated into the space that they span (at most as many directions
-as samples). A logistic regression with an L2 penalty, the nearest centroid and all distances are the
-same there, for a fraction of the time where an embedding is wider than there are samples.
+The samples are standardised, then rotated into the space that they span (at most as many
+directions as samples). A logistic regression with an L2 penalty, the nearest centroid and all
+distances are the same there, for a fraction of the time where an embedding is wider than there are
+samples.
 """
 
 from __future__ import annotations
@@ -399,8 +400,7 @@ class _Curve:
         """The curve, and whether twice the samples would help, by what the last doubling did."""
         tables = {
             share: [
-                by_speaker(self._truth, guess, self._speakers, self._n_classes)
-                for guess in guesses
+                by_speaker(self._truth, guess, self._speakers, self._n_classes) for guess in guesses
             ]
             for share, guesses in self._guesses.items()
         }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from emotion2vec_ui.errors import EmotionError, InputError, ManifestError, SubclassRefused
+from emotion2vec_ui.errors import AudioUnreadable, InputError, ManifestError, SubclassRefused
 from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.lab.embedding_cache import EmbeddingCache, Heard
 from emotion2vec_ui.labels import EMOTIONS
@@ -36,8 +36,8 @@ ENOUGH_SAMPLES, ENOUGH_SPEAKERS = 200, 5
 """Of each sub-class: what the guide of the original WebUI asks for."""
 
 FEWEST_SAMPLES, FEWEST_SPEAKERS = 10, 3
-"""Of each sub-class, whatever is allowed. With three speakers one can be held back to judge, another
-to choose the regularisation, and one is left to train on."""
+"""Of each sub-class, whatever is allowed. With three speakers one can be held back to judge,
+another to choose the regularisation, and one is left to train on."""
 
 NONE = "none"
 """What a result calls the part that no sub-class has."""
@@ -267,8 +267,6 @@ def hear(
 
 
 def _sha256(path: Path) -> str:
-    from emotion2vec_ui.errors import AudioUnreadable
-
     try:
         return sha256_of(path)
     except OSError as error:

@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MANIFEST",
         help="CSV: path, label, speaker; gender and age where known",
     )
-    train_.add_argument(
-        "--of", required=True, metavar="BASE", help=f"one of {', '.join(EMOTIONS)}"
-    )
+    train_.add_argument("--of", required=True, metavar="BASE", help=f"one of {', '.join(EMOTIONS)}")
     train_.add_argument("--name", required=True, metavar="NAME", help="of the set of sub-classes")
     train_.add_argument(
         "--allow-small",
@@ -77,9 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove_ = add("remove", remove, "remove a set, or one version of it")
     remove_.add_argument("name", metavar="NAME")
 
-    for one in (show_, remove_):
-        one.add_argument("--version", type=int, metavar="N", help="default: the current one")
-    remove_.set_defaults(version=None)
+    show_.add_argument("--version", type=int, metavar="N", help="default: the current one")
+    remove_.add_argument("--version", type=int, metavar="N", help="default: all of them")
     for one in (train_, list__, show_, use_, apply_, remove_):
         one.add_argument("--json", action="store_true", help="print JSON")
 

@@ -1,7 +1,7 @@
 """A head on a frozen model's embedding: how the score of a base emotion divides among sub-classes.
 
-P(sub-class) = P(base) x P(sub-class given base). The nine scores are not touched: the sub-classes of
-a base and "none of these" share exactly what the model gave the base. The share is a multinomial
+P(sub-class) = P(base) x P(sub-class given base). The nine scores are not touched: the sub-classes
+of a base and "none of these" share exactly what the model gave the base. The share is a multinomial
 logistic regression on the standardised utterance embedding, tempered (`lab/fit_head.py` fits it).
 
 "None of these" takes all of the base's score where the embedding lies further from the samples than

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,18 +11,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _building = threading.Lock()
+_built: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def adapter(kind: type[T]) -> TypeAdapter[T]:
     """The adapter of a dataclass, between it and plain data."""
-    # pydantic fails where two threads build the adapter of one class at once.
-    with _building:
-        built: TypeAdapter[T] = _built(kind)
-        return built
-
-
-@functools.cache
-def _built(kind: type[Any]) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    # pydantic fails where two threads build the adapter of one class at once.
+    with _building:
+        if kind not in _built:
+            _built[kind] = TypeAdapter(kind)
+        return _built[kind]

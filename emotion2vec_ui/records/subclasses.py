@@ -231,9 +231,7 @@ class Trained:
     def require(self, weights_sha256: str, model: str) -> None:
         """Raises SubclassOfOtherModel where it was trained on another model's embeddings."""
         if self.card.weights_sha256 != weights_sha256:
-            raise SubclassOfOtherModel(
-                name=self.card.name, trained_on=self.card.model, model=model
-            )
+            raise SubclassOfOtherModel(name=self.card.name, trained_on=self.card.model, model=model)
 
 
 def checked_name(name: str) -> str:
