@@ -41,7 +41,7 @@ from emotion2vec_ui.models.holder import ModelHolder
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import predict, results
+from emotion2vec_ui.server import predict, results, subclasses
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
@@ -154,6 +154,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     results.add_routes(app, service.history, settings)
     predict.add_routes(app, service.recogniser)
+    subclasses.add_routes(app, service.recogniser)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)
