@@ -98,7 +98,8 @@ def fit(
         on_progress: called with the number of steps done and of all.
         seed: of the draws.
     """
-    # Hundreds of small fits: on busy cores OpenBLAS's threads wait for each other, 14 times as long.
+    # Of hundreds of small fits on busy cores: OpenBLAS's threads wait for each other there, and all
+    # took 14 times as long.
     with _one_blas_thread():
         return _fit(embeddings, truth, speakers, classes, on_progress, seed)
 

@@ -43,9 +43,10 @@ NONE = "none"
 """What a result calls the part that no sub-class has."""
 
 NEAR_COPY_ABOVE = 0.9995
-"""Cosine of two embeddings from which on a recording is taken for a copy of the other. With compact,
-copies as WAV or FLAC and at half the level have at least 0.9997, different recordings of RAVDESS at
-most 0.80; lossy copies (0.92 to 0.99) are not found, for other models' embeddings lie closer."""
+"""Cosine of two embeddings from which on a recording is taken for a copy of the other. With
+compact, copies as WAV or FLAC and at half the level have at least 0.9997, different recordings of
+RAVDESS at most 0.80; lossy copies (0.92 to 0.99) are not found, for other models' embeddings lie
+closer."""
 
 AHEAD = 4
 """Recordings decoded while the model works on those before."""

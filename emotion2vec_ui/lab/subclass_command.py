@@ -104,9 +104,11 @@ def train(settings: Settings, options: argparse.Namespace) -> int:
     )
 
     def progress(step: str, done: int, total: int) -> None:
-        words = texts.text(f"subclass.step.{step}", lang)
-        end = "\n" if done == total else ""
-        print(f"\r{words} {done} / {total}", end=end, file=sys.stderr, flush=True)
+        words = f"{texts.text(f'subclass.step.{step}', lang)} {done} / {total}"
+        if done == total:
+            say(f"\r{words}")
+        elif sys.stderr.isatty():
+            print(f"\r{words}", end="", file=sys.stderr, flush=True)
 
     with standalone.recogniser(settings) as recogniser:
         card = subclass.train(
