@@ -258,7 +258,7 @@ def to_json(about: Card) -> bytes:
 
 def names(outputs: Path) -> list[str]:
     """Every set that has a version, in order."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         found = sorted(entry.name for entry in os.scandir(outputs / FOLDER_NAME) if entry.is_dir())
         return [name for name in found if NAME.fullmatch(name) and versions(outputs, name)]
     return []
