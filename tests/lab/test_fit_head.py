@@ -145,7 +145,21 @@ def test_the_interval_is_that_of_drawing_speakers_one_by_one():
         who = rng.integers(0, 10, 10)
         rows = np.concatenate([np.flatnonzero(speakers == one) for one in who])
         drawn.append(balanced_accuracy_score(truth[rows], guess[rows]))
-    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+    # With ten speakers t is 2.262, times the root of 10/9 2.385 standard deviations: 0.85 %.
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.0085, 0.9915]), abs=0.015)
+
+
+def test_the_interval_of_few_speakers_holds_the_truth_19_times_in_20():
+    rng = np.random.default_rng(2)
+    speakers = np.repeat(np.arange(8), 40)
+    truth = np.tile([0, 1], 160)
+    holds = []
+    for _ in range(300):
+        skill = np.clip(rng.normal(0.75, 0.08, 8), 0, 1)[speakers]
+        guess = np.where(rng.random(320) < skill, truth, 1 - truth)
+        low, high = fit_head.judge(truth, guess, speakers, 2).uar_interval
+        holds.append(low <= 0.75 <= high)
+    assert 0.91 < np.mean(holds) < 0.99
 
 
 def test_reliability_of_known_cases():
