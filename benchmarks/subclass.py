@@ -116,10 +116,10 @@ def manifest(folder: Path, name: str, data: Path, rows: Sequence[Row]) -> Path:
 
 
 def train(path: Path, base: str, name: str, data: Path, recogniser: Recogniser) -> Card:
-    wanted = subclass.Wanted(path, base, name, allow_small=True, licence="CC BY-NC-SA 4.0")
+    wanted = subclass.Wanted((path,), base, name, allow_small=True, licence="CC BY-NC-SA 4.0")
     return subclass.train(
         wanted,
-        lambda one: data / one,
+        lambda _, one: data / one,
         recogniser,
         lambda: recogniser.holder.get(300.0),
         on_progress=lambda step, done, total: print(

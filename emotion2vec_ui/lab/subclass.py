@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -33,14 +34,14 @@ class Wanted:
     """What is to be trained.
 
     Attributes:
-        manifest: CSV with path, label and speaker of each recording.
+        manifests: CSVs with path, label and speaker of each recording; together they are one.
         base: the emotion to divide, one of the nine.
         name: of the set.
         allow_small: train on too few samples or speakers, and say so with every result.
         licence: of the head, for its card.
     """
 
-    manifest: Path
+    manifests: tuple[Path, ...]
     base: str
     name: str
     allow_small: bool = False
@@ -49,7 +50,7 @@ class Wanted:
 
 def train(
     wanted: Wanted,
-    find: Callable[[str], Path],
+    find: Callable[[Path, str], Path],
     recogniser: Recogniser,
     model: Callable[[], Loaded],
     *,
@@ -61,7 +62,7 @@ def train(
 
     Args:
         wanted: what to train.
-        find: where the recording is that a line of the manifest names.
+        find: where the recording is that a line of a manifest names: its folder and the name in.
         recogniser: hears the recordings, after everybody else's.
         model: gives the model; asked when the manifest was found good.
         on_checked: called with what the manifest covers, before it is judged sufficient.
@@ -78,9 +79,14 @@ def train(
         facts = {"base": repr(wanted.base)[:40], "allowed": ", ".join(EMOTIONS)}
         raise SubclassRefused(problem=Phrase("subclass.no_such_base", **facts))
     outputs = recogniser.settings.outputs
-    listed = samples.read_manifest(wanted.manifest, find)
+    first = wanted.manifests[0]
+    listed = [
+        line
+        for one in wanted.manifests
+        for line in samples.read_manifest(one, partial(find, one.parent))
+    ]
     lines = [(one.label, one.speaker) for one in listed]
-    samples.require_enough(wanted.manifest, lines, allow_small=wanted.allow_small)
+    samples.require_enough(first, lines, allow_small=wanted.allow_small)
     loaded = model()
     cache = EmbeddingCache(
         outputs / subclasses.FOLDER_NAME / CACHE_NAME,
@@ -98,7 +104,7 @@ def train(
     on_checked(checked)
     lines = [(one.listed.label, one.listed.speaker) for one in checked.used]
     samples.require_enough(
-        wanted.manifest,
+        first,
         lines,
         allow_small=wanted.allow_small,
         problems=len(checked.left_out),
@@ -115,13 +121,13 @@ def train(
     return subclasses.save(outputs, Trained(card, fitted.head))
 
 
-def recordings_of(folder: Path, outputs: Path) -> Callable[[str], Path]:
-    """Where the lines of a manifest in `folder` lead: beside it, or into a past result.
+def recordings_in(outputs: Path) -> Callable[[Path, str], Path]:
+    """Where the lines of a manifest lead: beside it, or into a past result in `outputs`.
 
     A result may be named by its folder; what the model heard is then the recording.
     """
 
-    def find(name: str) -> Path:
+    def find(folder: Path, name: str) -> Path:
         path = folder / name
         if path.is_dir():
             return path / store.AUDIO_NAME

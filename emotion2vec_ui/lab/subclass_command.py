@@ -36,10 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     train_ = add("train", train, "train sub-classes of a base emotion", "model")
     train_.add_argument(
-        "manifest",
+        "manifests",
+        nargs="+",
         type=Path,
         metavar="MANIFEST",
-        help="CSV: path, label, speaker; gender and age where known",
+        help="CSV: path, label, speaker; gender and age where known; several are one",
     )
     train_.add_argument("--of", required=True, metavar="BASE", help=f"one of {', '.join(EMOTIONS)}")
     train_.add_argument("--name", required=True, metavar="NAME", help="of the set of sub-classes")
@@ -96,7 +97,7 @@ def train(settings: Settings, options: argparse.Namespace) -> int:
 
     lang = language(settings)
     wanted = subclass.Wanted(
-        manifest=options.manifest,
+        manifests=tuple(options.manifests),
         base=options.of,
         name=options.name,
         allow_small=options.allow_small,
@@ -113,7 +114,7 @@ def train(settings: Settings, options: argparse.Namespace) -> int:
     with standalone.recogniser(settings) as recogniser:
         card = subclass.train(
             wanted,
-            subclass.recordings_of(options.manifest.parent, settings.outputs),
+            subclass.recordings_in(settings.outputs),
             recogniser,
             lambda: recogniser.holder.get(MODEL_WAIT_S),
             on_checked=lambda checked: _say_checked(checked, lang),

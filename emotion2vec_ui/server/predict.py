@@ -56,7 +56,7 @@ MAX_FILES, MAX_FIELDS = 4, 16
 """Of a form: more than any that is meant."""
 
 SEVERAL = "subclass"
-"""The field that may come several times."""
+"""The field that may come several times; its values are joined by commas, as they may come too."""
 
 UNCOUNTED = "uncounted_request"
 """In the request's state: the `Kind` of a request that the recogniser has not seen yet, else None.
@@ -154,7 +154,7 @@ class _Recognitions:
         """Recognises one recording under noise and codecs."""
         async with _reading(request, "robustness") as path:
             name, fields = await self._upload(request, path)
-            seed = _whole_number("seed", fields.get("seed", ["0"])[0])
+            seed = _whole_number("seed", fields.get("seed", "0"))
 
             def work(cancelled: Callable[[], bool]) -> bytes:
                 test = self._recogniser.robustness(
@@ -193,9 +193,9 @@ class _Recognitions:
         name, fields = await self._upload(request, path)
         return _Asked(
             name,
-            fields.get("granularity", [GRANULARITIES[0]])[0],
-            _boolean("extract_embedding", fields.get("extract_embedding", ["false"])[0]),
-            tuple(one for one in fields.get(SEVERAL, []) if one),
+            fields.get("granularity", GRANULARITIES[0]),
+            _boolean("extract_embedding", fields.get("extract_embedding", "false")),
+            tuple(one.strip() for one in fields.get(SEVERAL, "").split(",") if one.strip()),
         )
 
     def _check(self, names: Sequence[str]) -> None:
@@ -206,8 +206,8 @@ class _Recognitions:
                 allowed = ", ".join(known) or "-"
                 raise BadField(field=SEVERAL, value=repr(name)[:100], allowed=allowed)
 
-    async def _upload(self, request: Request, path: Path) -> tuple[str, dict[str, list[str]]]:
-        """Writes the form's file to `path`; returns its name and the values of the other fields.
+    async def _upload(self, request: Request, path: Path) -> tuple[str, dict[str, str]]:
+        """Writes the form's file to `path`; returns its name and the other fields.
 
         Raises:
             MissingAudio: the body is no form, or has no such file.
@@ -233,10 +233,10 @@ class _Recognitions:
                     raise UploadTooLarge(limit_mb=self._settings.max_upload_mb)
                 await anyio.to_thread.run_sync(_copy, upload.file, path)
                 return upload.filename or "audio", {
-                    name: [
+                    name: ",".join(
                         value if isinstance(value, str) else _shown(value)
                         for value in form.getlist(name)
-                    ]
+                    )
                     for name in fields
                 }
         except HTTPException as error:

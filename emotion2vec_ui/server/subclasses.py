@@ -172,10 +172,10 @@ def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
     @limited(TRAINING)
     async def train(
         manifest: Annotated[
-            UploadFile,
+            list[UploadFile],
             FormFile(
-                description="A CSV with path, label and speaker whose paths are folders of past "
-                "results, or a ZIP of one CSV and the recordings that it names."
+                description="CSVs with path, label and speaker whose paths are folders of past "
+                "results, or a ZIP of one CSV and the recordings that it names; several are one."
             ),
         ],
         of: Annotated[str, Form(description="The emotion to divide, one of the nine keys.")],
@@ -187,10 +187,14 @@ def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
     ) -> Response:
         def work() -> bytes:
             limit_bytes = recogniser.settings.max_upload_bytes
-            with _unpacked(manifest.file, manifest.filename or "", limit_bytes) as path:
+            with contextlib.ExitStack() as unpacked:
+                paths = [
+                    unpacked.enter_context(_unpacked(one.file, one.filename or "", limit_bytes))
+                    for one in manifest
+                ]
                 card = subclass.train(
-                    subclass.Wanted(path, of, name, allow_small, licence),
-                    _within(path.parent, outputs),
+                    subclass.Wanted(tuple(paths), of, name, allow_small, licence),
+                    _within(outputs),
                     recogniser,
                     lambda: recogniser.holder.get(MODEL_WAIT_S),
                 )
@@ -239,13 +243,13 @@ def _is_manifest(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() == MANIFEST_SUFFIX and not own
 
 
-def _within(folder: Path, outputs: Path) -> Callable[[str], Path]:
+def _within(outputs: Path) -> Callable[[Path, str], Path]:
     """Where a manifest that was sent may lead: into its own archive, or to a past result.
 
     Never elsewhere on this machine: what cannot be found is as if it were not there.
     """
 
-    def find(name: str) -> Path:
+    def find(folder: Path, name: str) -> Path:
         inside = (folder / name).resolve()
         if inside.is_relative_to(folder.resolve()) and inside.is_file():
             return inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,11 @@ def train(recogniser: Recogniser, manifest: Path, name: str = "hiss", **facts) -
         key: facts.pop(key) for key in ("on_checked", "on_progress", "cancelled") if key in facts
     }
     wanted = subclass.Wanted(
-        manifest, facts.pop("base", "angry"), name, facts.pop("allow_small", True), **facts
+        (manifest,), facts.pop("base", "angry"), name, facts.pop("allow_small", True), **facts
     )
     return subclass.train(
         wanted,
-        subclass.recordings_of(manifest.parent, recogniser.settings.outputs),
+        subclass.recordings_in(recogniser.settings.outputs),
         recogniser,
         lambda: recogniser.holder.get(60.0),
         **callbacks,
@@ -159,12 +160,12 @@ def test_what_cannot_be_is_refused_before_anything_is_heard(recogniser, labelled
         with subtests.test(facts=facts), pytest.raises(SubclassRefused) as caught:
             subclass.train(
                 subclass.Wanted(
-                    labelled,
+                    (labelled,),
                     facts.get("base", "angry"),
                     facts["name"],
                     facts.get("allow_small", True),
                 ),
-                subclass.recordings_of(labelled.parent, recogniser.settings.outputs),
+                subclass.recordings_in(recogniser.settings.outputs),
                 recogniser,
                 lambda: pytest.fail("the model was asked for"),
             )
@@ -175,7 +176,7 @@ def test_a_manifest_may_name_past_results(recogniser, tmp_path):
     outputs = recogniser.settings.outputs
     folder = past.save(outputs)
     manifest = tmp_path / "chosen.csv"
-    find = subclass.recordings_of(manifest.parent, outputs)
+    find = partial(subclass.recordings_in(outputs), manifest.parent)
     heard = outputs / folder / "processed_audio.wav"
     assert find(folder) == find(f"outputs/{folder}/processed_audio.wav") == heard
     assert find("outputs_20200101_000000") == tmp_path / "outputs_20200101_000000"
@@ -186,6 +187,20 @@ def test_a_manifest_may_name_past_results(recogniser, tmp_path):
     )
     with pytest.raises(ManifestError, match="30 recordings were left out"):
         train(recogniser, manifest, "gone")
+
+
+def test_several_manifests_are_one(card, recogniser, labelled):
+    """A selection of the map has one label: two of them make a set."""
+    header, *rows = labelled.read_text("utf-8").splitlines()
+    parts = []
+    for label in card.classes:
+        part = labelled.parent / f"only-{label}.csv"
+        part.write_text("\n".join([header, *(row for row in rows if f",{label}," in row)]))
+        parts.append(part)
+    wanted = subclass.Wanted(tuple(parts), "angry", "two-parts", allow_small=True)
+    find = subclass.recordings_in(recogniser.settings.outputs)
+    made = subclass.train(wanted, find, recogniser, lambda: recogniser.holder.get(60.0))
+    assert made.data_sha256 == card.data_sha256
 
 
 def test_it_can_be_stopped(recogniser, labelled):
