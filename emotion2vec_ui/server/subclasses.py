@@ -12,12 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO, ClassVar
 
 import anyio.to_thread
-from fastapi import FastAPI, Form, Query
+from fastapi import FastAPI, Form, Query, UploadFile
 from fastapi import File as FormFile
 from fastapi import Path as AddressPart
 from fastapi.responses import Response
 from pydantic_core import to_json
-from starlette.datastructures import UploadFile
 
 from emotion2vec_ui.errors import AudioUnreadable, BadField, UploadTooLarge
 from emotion2vec_ui.lab import subclass
