@@ -8,7 +8,6 @@ commands: `--help` and `doctor` must work, and quickly, where torch is broken.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import os
@@ -16,9 +15,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +36,7 @@ from emotion2vec_ui.console import (
 )
 from emotion2vec_ui.errors import EmotionError, OutputError
 from emotion2vec_ui.lab import command as lab_command
+from emotion2vec_ui.lab import subclass_command
 from emotion2vec_ui.settings import (
     Parser,
     Settings,
@@ -50,7 +49,6 @@ from emotion2vec_ui.settings import (
 if TYPE_CHECKING:
     from emotion2vec_ui.audio.damage import Condition
     from emotion2vec_ui.models.download import Progress
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
     from emotion2vec_ui.records.report import Report
     from emotion2vec_ui.records.robustness import RobustnessTest
     from emotion2vec_ui.server.access import Guard
@@ -123,6 +121,13 @@ def _parser() -> Parser:
     predict_.add_argument(
         "--extract-embedding", action="store_true", help="save embedding.npy as well"
     )
+    predict_.add_argument(
+        "--subclass",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="divide a base emotion's score among trained sub-classes; several",
+    )
     predict_.add_argument("--no-save", action="store_true", help="write nothing under outputs")
     predict_.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
@@ -146,7 +151,7 @@ def _parser() -> Parser:
 
     similar = add(
         "similar",
-        partial(lab_command.similar, open_recogniser=_recogniser),
+        lab_command.similar,
         "recordings most like one",
         ("model", "audio"),
     )
@@ -174,6 +179,8 @@ def _parser() -> Parser:
         ("model", "audio"),
     )  # fmt: skip
     evaluate_command.add_arguments(evaluate_)
+    subclass = add("subclass", subclass_command.run, "sub-classes of one's own", ())
+    subclass_command.add_arguments(subclass)
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -258,10 +265,12 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises each file; one that fails does not stop the others."""
+    from emotion2vec_ui.pipeline import standalone
+
     logs.configure("text")
     lang = language(settings)
     failed = 0
-    with _recogniser(settings, options.files) as recogniser:
+    with standalone.recogniser(settings, options.files) as recogniser:
         from emotion2vec_ui.records.report import to_dict  # while the model is loaded
 
         for path in options.files:
@@ -270,6 +279,7 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
                     path,
                     granularity=options.granularity,
                     extract_embedding=options.extract_embedding,
+                    subclass=options.subclass,
                     lang=lang,
                     save=not options.no_save,
                 )
@@ -293,7 +303,9 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
 def robustness(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises one file under noise and codecs, and says where the answer flips."""
     logs.configure("text")
-    with _recogniser(settings, [options.file]) as recogniser:
+    from emotion2vec_ui.pipeline import standalone
+
+    with standalone.recogniser(settings, [options.file]) as recogniser:
         test = recogniser.robustness(options.file, seed=options.seed)
     if options.json:
         print_json(asdict(test))
@@ -399,33 +411,6 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
     return doctor.exit_code(findings)
 
 
-@contextlib.contextmanager
-def _recogniser(settings: Settings, paths: Sequence[Path]) -> Iterator[Recogniser]:
-    """A recogniser for one command: it loads the model once and decodes in this process.
-
-    Args:
-        settings: of the program.
-        paths: the files that it will be asked for, in this order; each is decoded while the model
-            is loaded or busy with the one before.
-    """
-    from emotion2vec_ui.models.holder import ModelHolder
-
-    # Before the rest is imported: loading takes longest, and much of it is not Python.
-    holder = ModelHolder(settings)
-    holder.start()
-
-    from emotion2vec_ui.audio.prefetching import Prefetcher
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
-
-    decode = Prefetcher(paths, settings.max_duration_s)
-    recogniser = Recogniser(settings, holder, decode)
-    try:
-        yield recogniser
-    finally:
-        decode.stop()
-        recogniser.stop(timeout_s=1.0)
-
-
 def _robustness_as_text(test: RobustnessTest, lang: str) -> str:
     lines = [f"{test.source.name} [{test.model.id}], seed {test.seed}"]
     for outcome in test.outcomes:
@@ -469,6 +454,7 @@ def _as_text(path: Path, report: Report, folder: Path | None, lang: str) -> str:
     for emotion, score in sorted(report.nine_scores.items(), key=lambda item: -item[1]):
         bar = "#" * round(score * BAR_CELLS)
         lines.append(f"  {emotion:<10} {score:6.1%} {bar}")
+    lines += subclass_command.lines(report, lang)
     lines += [
         f"  {one.start_s:8.2f}-{one.end_s:.2f} s  {one.emotion} {one.confidence:.0%}"
         for one in report.segments

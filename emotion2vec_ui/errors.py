@@ -6,6 +6,7 @@ each in the API, the page and the command line maps these; nothing else does.
     EmotionError (500)
         InputError (400)
             MissingAudio, BadField, AudioUnreadable, ManifestError, NoRecordings (400)
+            SubclassRefused, SubclassOfOtherModel (400)
             UploadTooLarge, AudioTooLong (413)
             AudioDecodeError (415)
             AudioUnusable (422)
@@ -21,7 +22,8 @@ each in the API, the page and the command line maps these; nothing else does.
             ResultsFileError, ExportError (500)
             DiskFull, BatchDiskFull (507)
         PackageMissing (500)
-        ResultNotFound (404)
+        SubclassDamaged (500)
+        ResultNotFound, SubclassNotFound (404)
         EmbeddingError
             NoEmbeddings, NoEmbeddingsOfModel, NoEmbeddingOfResult (404)
             OtherModel (409)
@@ -116,6 +118,18 @@ class NoRecordings(InputError):
     """What was given holds nothing to recognise. Facts: name, problem."""
 
     code = "no_recordings"
+
+
+class SubclassRefused(InputError):
+    """Sub-classes that cannot be, or that could not be relied on. Facts: problem."""
+
+    code = "subclass_refused"
+
+
+class SubclassOfOtherModel(InputError):
+    """Sub-classes belong to one model's weights. Facts: name, trained_on, model."""
+
+    code = "subclass_of_other_model"
 
 
 class UploadTooLarge(InputError):
@@ -359,6 +373,19 @@ class TooFewEmbeddings(EmbeddingError):
 
     code = "too_few_embeddings"
     status = 422
+
+
+class SubclassDamaged(EmotionError):
+    """A set of sub-classes is there and cannot be read. Facts: name, problem."""
+
+    code = "subclass_damaged"
+
+
+class SubclassNotFound(EmotionError):
+    """Facts: name, known."""
+
+    code = "subclass_not_found"
+    status = 404
 
 
 def _without_folders(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,16 +27,17 @@ class Prefetcher:
         self._coming = self._begin()
 
     def __call__(self, path: Path, name: str) -> Clip:
-        """Returns the clip of the next file and begins the one after it.
+        """Returns the clip of the next file and begins the one after it; decodes any other now.
 
         Args:
-            path: the next of `paths`.
-            name: its own name.
+            path: of the file.
+            name: what its report calls it; of one decoded ahead, its own name.
 
         Raises:
             InputError: whatever `audio.load` raised.
         """
-        assert self._coming is not None and self._coming[0] == path and name == path.name
+        if self._coming is None or (path, name) != (self._coming[0], self._coming[0].name):
+            return load(path, name=name, max_duration_s=self._max_duration_s)
         clip = self._coming[1]
         # The only thread takes them in turn: this one begins when that one is done.
         self._coming = self._begin()

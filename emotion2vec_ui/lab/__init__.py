@@ -1,1 +1,1 @@
-"""What embeddings are for: recordings alike, recordings that stand apart."""
+"""What embeddings are for: similar recordings, outliers, clusters, a map, sub-classes."""

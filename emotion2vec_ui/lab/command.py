@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from emotion2vec_ui.settings import Settings, UsageError
 if TYPE_CHECKING:
     from emotion2vec_ui.lab.outliers import Outliers
     from emotion2vec_ui.lab.similar import Neighbour
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
     from emotion2vec_ui.records.index import History
 
 METHODS = ("kmeans", "hdbscan")
@@ -27,8 +25,6 @@ METHODS = ("kmeans", "hdbscan")
 
 SLOW_FROM = 2_000
 """Recordings from which on clustering takes over a second, and says how far it is."""
-
-Open = Callable[[Settings, Sequence[Path]], AbstractContextManager["Recogniser"]]
 
 
 def add_similar_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +63,10 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def similar(settings: Settings, options: argparse.Namespace, open_recogniser: Open) -> int:
+def similar(settings: Settings, options: argparse.Namespace) -> int:
     """Prints the results most like a recording or a result."""
     from emotion2vec_ui.lab import similar as search
+    from emotion2vec_ui.pipeline import standalone
     from emotion2vec_ui.pipeline.recogniser import Embedded
     from emotion2vec_ui.records.store import is_result_name
 
@@ -77,9 +74,8 @@ def similar(settings: Settings, options: argparse.Namespace, open_recogniser: Op
     with contextlib.ExitStack() as stack:
         history = stack.enter_context(_history(settings))
 
-        def embed(path: Path, _name: str) -> Embedded:
-            # It decodes the files that it is opened with, under their own names.
-            return stack.enter_context(open_recogniser(settings, [path])).embed(path)
+        def embed(path: Path, name: str) -> Embedded:
+            return stack.enter_context(standalone.recogniser(settings)).embed(path, name=name)
 
         path = Path(options.query)
         if is_result_name(path.name) and not path.is_file():

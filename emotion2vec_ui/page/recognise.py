@@ -28,6 +28,7 @@ from emotion2vec_ui.page import history as history_page
 from emotion2vec_ui.page import lab as lab_page
 from emotion2vec_ui.page.events import connect, last_of
 from emotion2vec_ui.page.similar import SimilarBox
+from emotion2vec_ui.page.subclass_choice import SubclassChoice
 from emotion2vec_ui.page.words import (
     language,
     one_language_at_a_time,
@@ -172,6 +173,7 @@ class _Page:
                     info=word("ui.embedding.info"),
                     elem_id="embedding",
                 )
+                choice = SubclassChoice(self._recogniser)
                 with gr.Row(elem_id="actions"):
                     gr.HTML(draw(status_view.ActionNotesView()), elem_id="action-notes")
                     # The style sheet shows the one that fits: cancel while the steps are shown.
@@ -198,7 +200,7 @@ class _Page:
             start,
             self._recognise,
             status_view.progress,
-            [audio, granularity, embedding, lang],
+            [audio, granularity, embedding, choice.group, lang],
             result,
         )
         similar.after(recognised, result)
@@ -220,7 +222,7 @@ class _Page:
             [audio],
             js="() => [window.emotionPage.lang()]",
         )
-        self._add_badge_timer(badge)
+        self._add_badge_timer(badge, choice)
         for opened in self._add_address(result):
             similar.after(opened, result)
 
@@ -246,13 +248,15 @@ class _Page:
         first = self._connect(button.click, announce, inputs, box, js=wait)
         return self._connect(first.then, last_of(handler), inputs, box, js=wait)
 
-    def _add_badge_timer(self, badge: gr.HTML) -> None:
+    def _add_badge_timer(self, badge: gr.HTML, choice: SubclassChoice) -> None:
         retry = gr.Button(visible="hidden", elem_id="retry")
         timer = gr.Timer(BADGE_POLL_S)
         renewed = [badge, timer]
         self._connect(self.blocks.load, self._renew_badge, [badge], renewed, queue=False)
         self._connect(retry.click, self._retry, None, renewed, queue=False)
         self._connect(timer.tick, self._renew_badge, [badge], renewed, queue=False)
+        for event in (self.blocks.load, timer.tick):
+            self._connect(event, choice.renewed, None, choice.group, queue=False)
 
     def _add_address(self, result: gr.HTML) -> Iterator[Any]:
         """Shows the result that the address names: on arrival, and after Back."""
@@ -308,6 +312,7 @@ class _Page:
         path: str | None,
         granularity: str,
         extract_embedding: bool,
+        subclass: list[str],
         lang: str,
         request: gr.Request,
     ) -> Iterator[str]:
@@ -315,6 +320,7 @@ class _Page:
             self._recogniser.analyse,
             granularity=granularity,
             extract_embedding=extract_embedding,
+            subclass=subclass,
             lang=language(lang),
             front="page",
         )

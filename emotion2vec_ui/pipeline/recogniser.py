@@ -33,7 +33,7 @@ from emotion2vec_ui.pipeline.describe import (
 )
 from emotion2vec_ui.pipeline.observer import Ended, Front, Kind, Observer
 from emotion2vec_ui.reading import timeline
-from emotion2vec_ui.records import store
+from emotion2vec_ui.records import store, subclasses
 from emotion2vec_ui.records.report import GRANULARITIES, Model, Report, Timing, Utterance
 from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.sentences import in_words
@@ -147,6 +147,7 @@ class Recogniser:
         name: str | None = None,
         granularity: str = "utterance",
         extract_embedding: bool = False,
+        subclass: Sequence[str] = (),
         lang: str = "en",
         save: bool = True,
         front: Front = "cli",
@@ -160,6 +161,7 @@ class Recogniser:
             name: what the user calls it.
             granularity: "utterance" or "frame".
             extract_embedding: keep the embedding: (dim,), or (frames, dim) in frame granularity.
+            subclass: names of sets of sub-classes that divide the score of their base.
             lang: "zh" or "en", for the sentences in the report.
             save: write a folder under `outputs`.
             front: where the request came in.
@@ -177,6 +179,7 @@ class Recogniser:
                     value=repr(granularity)[:100],
                     allowed=", ".join(GRANULARITIES),
                 )
+            trained = [subclasses.load(self.settings.outputs, one) for one in subclass]
             started = time.perf_counter()
             on_progress("decode", 0.0)
             clip = self.decode(path, name or path.name)
@@ -190,6 +193,8 @@ class Recogniser:
             # The holder answers in microseconds once a model is there.
             if model_wait_s < 0.05:
                 model_wait_s = 0.0
+            for one in trained:
+                one.require(loaded.weights_sha256, loaded.id)
             frames = granularity == "frame"
             on_progress("inference", 0.0)
             submitted = self.submit(
@@ -216,6 +221,7 @@ class Recogniser:
                 timing,
                 with_embedding=extract_embedding,
                 utterances=utterances,
+                trained=trained,
             )
             report = in_words(report, lang)
             saved = None

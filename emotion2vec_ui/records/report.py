@@ -7,12 +7,10 @@ Sentences (`advice`, `text`, `log`) are empty until `sentences.in_words` fills t
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,9 +22,7 @@ from emotion2vec_ui.models.files import BUILT_IN
 from emotion2vec_ui.reading import scoring
 from emotion2vec_ui.reading.scoring import Band, NormRange, Shape, Weighted
 from emotion2vec_ui.reading.timeline import Curve, Segment
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from emotion2vec_ui.records.adapters import adapter
 
 SCHEMA = "emotion2vec_ui.result/2"
 
@@ -120,6 +116,23 @@ class Distribution:
         """The emotions named beside the leader; `other` and `unknown` are none."""
         names = (one.emotion for one in self.leading[1:])
         return tuple(name for name in names if name not in scoring.NOT_AN_EMOTION)
+
+
+@dataclass(frozen=True)
+class SubclassScores:
+    """How the score of a base emotion divides among sub-classes of one's own."""
+
+    version: int
+    """Of the set of sub-classes, from 1."""
+    base: str
+    """The emotion that is divided, one of the nine keys."""
+    scores: dict[str, float]
+    """Each sub-class's part of the base's score, by name, 0 to 1."""
+    none: float
+    """What none of them has: all of the base's score where the recording is unlike every sample,
+    else 0. With it the scores sum to the base's."""
+    small: bool
+    """Whether it was trained on too few samples or speakers to be relied on."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +244,9 @@ class Report:
     """How far to rely on it."""
     distribution: Distribution
     """The shape of the scores."""
+    subclasses: dict[str, SubclassScores] | None = None
+    """By the name of the set: how scores divide among sub-classes; null where none were asked for,
+    and in results of earlier versions. The nine scores do not depend on it."""
     quality: Quality | None = None
     """What is right and wrong with the recording: each check with figure, threshold, verdict."""
     timing: Timing | None = None
@@ -300,22 +316,6 @@ def is_time(value: str, form: str = TIME_FORMAT) -> bool:
 # --- to and from JSON -----------------------------------------------------------------------------
 
 
-BUILDING_ADAPTERS = threading.Lock()
-"""pydantic fails where two threads build the adapter of one class at once."""
-
-
-def _adapter() -> TypeAdapter[Report]:
-    with BUILDING_ADAPTERS:
-        return _built_adapter()
-
-
-@functools.cache
-def _built_adapter() -> TypeAdapter[Report]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Report)
-
-
 def to_dict(report: Report) -> dict[str, Any]:
     """The report as plain data for JSON, floats to six decimals."""
     from pydantic_core import to_jsonable_python
@@ -360,7 +360,7 @@ def parse(content: bytes) -> Report:
 
     try:
         data = from_json(content, allow_inf_nan=False)
-        report = _adapter().validate_python(_upgraded(data))
+        report = adapter(Report).validate_python(_upgraded(data))
     except (ValueError, ValidationError, LookupError, TypeError, AttributeError) as error:
         raise Unreadable(str(error)) from error
     if report.emotion not in EMOTIONS or not 0 <= report.confidence <= 1:

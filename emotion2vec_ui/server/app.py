@@ -43,7 +43,7 @@ from emotion2vec_ui.pipeline.observer import Ended
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import atlas, lab, predict, results
+from emotion2vec_ui.server import atlas, lab, predict, results, subclasses
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
 from emotion2vec_ui.server.document import describe_late
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
@@ -160,6 +160,7 @@ def create_api(settings: Settings) -> FastAPI:
     predict.add_routes(app, service.recogniser)
     lab.add_routes(app, service.history, service.recogniser)
     atlas.add_routes(app, service.atlas)
+    subclasses.add_routes(app, service.recogniser)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)

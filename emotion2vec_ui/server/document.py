@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from emotion2vec_ui.records.report import BUILDING_ADAPTERS
+from emotion2vec_ui.records import adapters
 
 
 class LateRoute(APIRoute):
@@ -40,7 +40,7 @@ def describe_late(app: FastAPI) -> None:
     document: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
-        with BUILDING_ADAPTERS:
+        with adapters.BUILDING:
             if not document:
                 described = FastAPI(
                     title=app.title, description=app.description, version=app.version

@@ -147,6 +147,12 @@ PREDICT_BODY = {
                     "default": False,
                     "description": "Also write embedding.npy.",
                 },
+                subclass={
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "Names of trained sets of sub-classes, each a field of its own: "
+                    "they divide the score of their base emotion.",
+                },
             ),
             "application/json": {
                 "schema": {
