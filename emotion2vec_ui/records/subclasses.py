@@ -57,9 +57,13 @@ class Durations:
     """Lengths of recordings, in s."""
 
     min: float
+    """Of the shortest, in s."""
     median: float
+    """Median, in s."""
     max: float
+    """Of the longest, in s."""
     total: float
+    """All together, in s."""
 
 
 @dataclass(frozen=True)

@@ -110,10 +110,10 @@ def archive(folder: Path, **more: str) -> bytes:
     return content.getvalue()
 
 
-def train(server: Server, name: str, content: bytes, **fields: object) -> requests.Response:
+def train(server: Server, sent_as: str, content: bytes, **fields: object) -> requests.Response:
     return requests.post(
         f"{server.url}/api/subclasses",
-        files={"manifest": (name, content)},
+        files={"manifest": (sent_as, content)},
         data={"of": "angry", "name": "hiss", "allow_small": "true"} | fields,
         timeout=300,
     )
