@@ -114,9 +114,13 @@ def test_pages_are_built_without_applications_and_answered_by_the_mounted_one(mo
     with without_applications():
         blocks = asyncio.run(build())
     assert len(made) == 4
-    app = create(blocks)
-    answer_by(blocks, app)
-    assert blocks.app is app and app.get_blocks() is blocks
+
+    async def mount() -> None:
+        app = create(blocks)
+        answer_by(blocks, app)
+        assert blocks.app is app and app.get_blocks() is blocks
+
+    asyncio.run(mount())
     # As before for who builds pages otherwise.
     asyncio.run(build())
     assert len(made) == 8
