@@ -199,8 +199,9 @@ def test_speakers_come_from_a_csv(visit, tmp_path):
     page.fill("[data-lab-find]", "talk 2.wav")
     (row,) = saved_selection(page, "=1+1")
     assert (row["speaker"], row["label"]) == ("'=2+2", "'=1+1")
-    manifest.write_text("file,who\nx,y\n", "utf-8")
-    page.set_input_files("[data-lab-speakers-file]", manifest)
+    other = tmp_path / "other.csv"
+    other.write_text("file,who\nx,y\n", "utf-8")
+    page.set_input_files("[data-lab-speakers-file]", other)
     page.wait_for_selector("[data-lab-speakers-none]:not([hidden])")
 
 
