@@ -50,15 +50,14 @@ def test_they_stand_below_an_opened_result_too(visit, empty):
     one.page.wait_for_selector("#similar li")
     assert "最相似的录音" in one.text("#similar")
     past.save(empty.outputs, name="old.wav", timestamp="2026-01-01 00:00:00")
-    history = visit(at=empty)
-    history.page.goto(f"{empty.url}/history")
-    history.page.wait_for_selector("#history-list tbody tr")
-    history.page.click(f"#history-list tr[data-value='{folder}'] .link")
-    history.page.wait_for_selector("#similar li")
-    assert "Most similar recordings" in history.text("#similar")
+    one.page.goto(f"{empty.url}/history")
+    one.page.wait_for_selector("#history-list tbody tr")
+    one.page.click(f"#history-list tr[data-value='{folder}'] .link")
+    one.page.wait_for_selector("#similar li")
+    assert "最相似的录音" in one.text("#similar")
     # One without an embedding has none.
-    history.page.click("#history-list tr:has-text('old.wav') .link")
-    history.page.wait_for_function("!document.querySelector('#similar li')")
+    one.page.click("#history-list tr:has-text('old.wav') .link")
+    one.page.wait_for_function("!document.querySelector('#similar li')")
 
 
 def test_without_an_index_there_are_none(visit, start_server):
