@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from emotion2vec_ui.records import store
 from tests import past
@@ -30,7 +31,7 @@ def fill(outputs) -> list[str]:
         past.save(
             outputs,
             kept=(np.eye(16)[number % 3] + rng.normal(scale=0.05, size=16)).astype(np.float32),
-            name="=formula.wav" if number == 0 else f"talk {number}.wav",
+            name=f"talk {number}.wav",
             emotion=GROUPS[number % 3],
             timestamp=f"2026-01-02 10:00:{number:02}",
         )
@@ -113,11 +114,10 @@ def test_the_points_are_drawn_in_the_colours_of_their_emotions(visit):
     one = points(page)[0]
     page.wait_for_timeout(300)
     box = {"x": one["x"] - 2, "y": one["y"] - 2, "width": 4, "height": 4}
-    from PIL import Image
-
     image = Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB")
     wanted = page.evaluate(
-        "getComputedStyle(document.documentElement).getPropertyValue('--e-sad').trim()"
+        "name => getComputedStyle(document.documentElement).getPropertyValue(name).trim()",
+        f"--e-{one['emotion']}",
     )
     rgb = [int(wanted[i : i + 2], 16) for i in (1, 3, 5)]
     # 85 % opaque over a light ground.
@@ -199,8 +199,9 @@ def test_speakers_come_from_a_csv(visit, tmp_path):
     page.fill("[data-lab-find]", "talk 2.wav")
     (row,) = saved_selection(page, "=1+1")
     assert (row["speaker"], row["label"]) == ("'=2+2", "'=1+1")
-    manifest.write_text("file,who\nx,y\n", "utf-8")
-    page.set_input_files("[data-lab-speakers-file]", manifest)
+    other = tmp_path / "other.csv"
+    other.write_text("file,who\nx,y\n", "utf-8")
+    page.set_input_files("[data-lab-speakers-file]", other)
     page.wait_for_selector("[data-lab-speakers-none]:not([hidden])")
 
 

@@ -341,6 +341,8 @@ find("find").addEventListener("input", (event) => {
   select(part ? positions((i) => data.name[i].toLowerCase().includes(part)) : []);
 });
 
+// The same file can be chosen again, after it was edited.
+find("speakers-file").addEventListener("click", (event) => { event.target.value = ""; });
 find("speakers-file").addEventListener("change", (event) => {
   if (event.target.files[0]) readSpeakers(event.target.files[0]);
 });
