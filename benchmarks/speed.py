@@ -27,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from benchmarks.machine import describe, peak_rss_mb  # noqa: E402
+from benchmarks.memory import peak_rss_mb  # noqa: E402
+from emotion2vec_ui.models.machine import describe  # noqa: E402
 
 RATE_HZ = 16_000
 LATENCY_S = (1.0, 3.0, 5.0, 10.0, 30.0)

@@ -157,6 +157,11 @@ class Settings:
     max_queue: int = _flag(
         64, "requests that may wait; more are answered 503", metavar="N", low=1, group="audio"
     )
+    no_index: bool = _flag(
+        False,
+        "keep no embedding for similar recordings and outliers; embedding.npy still when asked for",
+        group="audio",
+    )
     keep_days: float | None = _flag(
         None,
         "remove output folders older than N days (default: keep all)",

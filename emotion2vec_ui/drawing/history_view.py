@@ -10,7 +10,8 @@ from emotion2vec_ui.drawing.figures import clock, percent
 from emotion2vec_ui.drawing.render import View
 from emotion2vec_ui.drawing.status_view import NoteView
 from emotion2vec_ui.records.filters import Filters
-from emotion2vec_ui.records.index import Page, Row
+from emotion2vec_ui.records.index import Page
+from emotion2vec_ui.records.index_file import Row
 from emotion2vec_ui.records.report import Report
 from emotion2vec_ui.texts import Phrase
 

@@ -64,7 +64,7 @@ def header(page: str) -> HeaderView:
     """The header.
 
     Args:
-        page: the one that it stands on: "main" or "history".
+        page: the one that it stands on: "main", "history" or "lab".
     """
     return HeaderView(
         languages=tuple(
@@ -74,6 +74,7 @@ def header(page: str) -> HeaderView:
         links=(
             Link("./", "history.main", page == "main"),
             Link("history", "history.title", page == "history"),
+            Link("lab", "lab.title", page == "lab"),
         ),
         faces=render.sprite(),
     )

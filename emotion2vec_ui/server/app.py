@@ -37,13 +37,17 @@ from emotion2vec_ui.errors import (
     Unavailable,
     as_known,
 )
+from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import ModelHolder
-from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Recogniser
+from emotion2vec_ui.pipeline.observer import Ended
+from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import predict, results
+from emotion2vec_ui.server import atlas, lab, predict, results, subclasses
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
+from emotion2vec_ui.server.document import describe_late
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
+from emotion2vec_ui.server.opening import RETRY_AFTER_S
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
 from emotion2vec_ui.settings import Settings
 
@@ -61,9 +65,6 @@ LAST_ANSWERS_S = 4.0
 CLEANING_S = 3600.0
 """Between two looks for old results."""
 
-RETRY_AFTER_S = 5
-"""What a caller is told to wait while no model answers."""
-
 GZIP_LEVEL = 6
 GZIP_THREAD_BYTES = 32_768
 """From this size on a worker compresses: 32 kB take the event loop about 1 ms."""
@@ -72,7 +73,7 @@ UPLOAD_PATH = "/gradio_api/upload"
 
 
 class Service:
-    """What lives as long as the application: the model, the history, the figures.
+    """What lives as long as the application: the model, the history, the lab, the figures.
 
     Args:
         settings: of the program.
@@ -81,7 +82,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.history = History(settings.outputs)
+        self.history = History(settings.outputs, embeddings=not settings.no_index)
+        self.atlas = Atlas(self.history, settings)
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
         self.recogniser = Recogniser(settings, self.holder, self.decoder, observer=self.metrics)
@@ -105,6 +107,7 @@ class Service:
         """Finishes recognitions within a bound, refuses the rest; a second call does nothing."""
         self.recogniser.stop(STOP_WITHIN_S)
         self.decoder.stop()
+        self.atlas.stop()
         self.recogniser.wait_until_empty(LAST_ANSWERS_S)
 
     async def _clean(self) -> None:
@@ -146,6 +149,7 @@ def create_api(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    describe_late(app)
     app.add_middleware(
         GZipMiddleware,
         compresslevel=GZIP_LEVEL,
@@ -154,6 +158,9 @@ def create_api(settings: Settings) -> FastAPI:
     )
     results.add_routes(app, service.history, settings)
     predict.add_routes(app, service.recogniser)
+    lab.add_routes(app, service.history, service.recogniser)
+    atlas.add_routes(app, service.atlas)
+    subclasses.add_routes(app, service.recogniser)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)
@@ -405,9 +412,14 @@ def _mount_page(app: FastAPI, service: Service) -> None:
 
     from emotion2vec_ui.page import gradio_internals, recognise
 
-    blocks, options = recognise.build(
-        service.recogniser, settings=settings, history=service.history, count=_count
-    )
+    with gradio_internals.without_applications():
+        blocks, options = recognise.build(
+            service.recogniser,
+            settings=settings,
+            history=service.history,
+            atlas=service.atlas,
+            count=_count,
+        )
     with warnings.catch_warnings():
         # It warns that several pages are not rendered on the server, which is not wanted.
         warnings.filterwarnings("ignore", "SSR mode")
@@ -421,6 +433,7 @@ def _mount_page(app: FastAPI, service: Service) -> None:
     gradio_internals.slow_down_queue(blocks)
     gradio_internals.refuse_downloads(blocks)
     mounted: Any = app.routes[-1]
+    gradio_internals.answer_by(blocks, mounted.app)
     app.router.routes.insert(-1, Route(UPLOAD_PATH, _Upload(mounted.app)))
 
     @mounted.app.exception_handler(HTTPException)

@@ -21,7 +21,8 @@ from emotion2vec_ui.errors import BadField, ResultNotFound
 from emotion2vec_ui.records import exports, report, store
 from emotion2vec_ui.records.comparison import MAX_COMPARED, MIN_COMPARED, compare
 from emotion2vec_ui.records.filters import Filters
-from emotion2vec_ui.records.index import History, Row
+from emotion2vec_ui.records.index import History
+from emotion2vec_ui.records.index_file import Row
 from emotion2vec_ui.server.access import language
 from emotion2vec_ui.server.schemas import BAD_FIELD, NOT_FOUND, AllOf, Answer, Responses
 from emotion2vec_ui.settings import Settings
@@ -125,7 +126,7 @@ _Folders = Annotated[
     list[str],
     Query(description=f"{MIN_COMPARED} to {MAX_COMPARED} results; the first is the reference."),
 ]
-_Folder = Annotated[str, Path(description="The result's folder, such as outputs_20260104_223000.")]
+Folder = Annotated[str, Path(description="The result's folder, such as outputs_20260104_223000.")]
 _Lang = Annotated[str, Query(description="zh or en; else as Accept-Language asks.")]
 _Ending = Annotated[
     str, Path(description=f"One of {', '.join(exports.MEDIA_TYPES)}; txt is for Audacity.")
@@ -188,7 +189,7 @@ def _add_api(app: FastAPI, history: History, settings: Settings) -> None:
         response_model=Answer,
         responses=NOT_FOUND,
     )
-    def read(folder: _Folder) -> Response:
+    def read(folder: Folder) -> Response:
         content = report.to_json(found := history.get(folder))
         files = store.files_of(
             folder, has_embedding=found.embedding is not None, root_path=settings.root_path
@@ -202,7 +203,7 @@ def _add_api(app: FastAPI, history: History, settings: Settings) -> None:
         response_model=Deleted,
         responses=NOT_FOUND,
     )
-    def delete(folder: _Folder) -> Response:
+    def delete(folder: Folder) -> Response:
         removed = history.delete([folder])
         if not removed:
             raise ResultNotFound(name=folder[:200])
@@ -235,7 +236,7 @@ def _add_exports(app: FastAPI, history: History, settings: Settings) -> None:
         responses=NOT_FOUND
         | {200: {"content": {"application/zip": {}}, "description": "Not compressed."}},
     )
-    def archive(folder: _Folder) -> Response:
+    def archive(folder: Folder) -> Response:
         headers = _attachment(f"{_stem(history.get(folder), folder)}.zip")
         # Without a name on the disk: gone when it is closed, also with the process.
         file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _read
@@ -256,7 +257,7 @@ def _add_exports(app: FastAPI, history: History, settings: Settings) -> None:
     )
     def export(
         request: Request,
-        folder: _Folder,
+        folder: Folder,
         ending: _Ending,
         part: _Part = "segments",
         lang: _Lang = "",
@@ -278,7 +279,7 @@ def _add_pages(app: FastAPI, history: History, settings: Settings) -> None:
         response_class=HTMLResponse,
         responses=BAD_FIELD | NOT_FOUND,
     )
-    def result_page(request: Request, folder: _Folder, lang: _Lang = "") -> Response:
+    def result_page(request: Request, folder: Folder, lang: _Lang = "") -> Response:
         found = history.get(folder)
         audio_url = None
         if store.AUDIO_NAME in dict(store.files_in(history.path(folder))):
