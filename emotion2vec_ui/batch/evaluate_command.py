@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 REPORT_SUFFIX, JSON_SUFFIX = ".html", ".json"
 DEFAULT_NAME = "{name}.evaluation.html"
 
+TEXT_GROUPS = 8
+"""Groups of a column that are printed, the worst first; the report has more, the JSON all."""
+
 ROBUSTNESS_CLIPS = 100
 """Recordings for `--robustness`, each recognised 14 times. With 100, 0.95 is uncertain by 0.04."""
 
@@ -283,10 +286,13 @@ def _groups_as_text(found: Evaluation, lang: str) -> Iterator[str]:
 
     for grouping in found.groupings:
         yield texts.text(f"evaluate.by.{grouping.kind}", lang)
-        for group in grouping.groups:
+        for group in grouping.groups[:TEXT_GROUPS]:
             small = f"  {texts.text('evaluate.small', lang)}" if group.is_small else ""
             value = f"{100 * group.uar.value:5.1f} %  ({interval(group.uar)})"
             yield f"  {value}  {group.name} ({group.clips}){small}"
+        more = len(grouping.groups) - TEXT_GROUPS
+        if more > 0:
+            yield f"  {texts.text('evaluate.more_groups', lang, count=more)}"
         yield f"  {_in_words(gap_words(grouping.gap), lang)}"
 
 
