@@ -6,20 +6,22 @@ each in the API, the page and the command line maps these; nothing else does.
     EmotionError (500)
         InputError (400)
             MissingAudio, BadField, AudioUnreadable, ManifestError, NoRecordings (400)
-            UploadTooLarge, AudioTooLong (413)
+            NoFiles, UploadUnusable (400)
+            UploadTooLarge, AudioTooLong, JobTooLarge (413)
             AudioDecodeError (415)
             AudioUnusable (422)
                 AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent (422)
         AccessError
             Unauthorized (401), ForeignOrigin (403), RateLimited (429)
         Unavailable (503)
-            QueueFull, ModelNotReady, DeviceLost, ShuttingDown (503)
+            QueueFull, ModelNotReady, DeviceLost, ShuttingDown, JobsElsewhere (503)
         ModelError (500)
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
         OutputError (500)
             ResultsFileError (500)
             DiskFull, BatchDiskFull (507)
+        JobStopped (500)
         PackageMissing (500)
         ResultNotFound (404)
 """
@@ -112,6 +114,25 @@ class NoRecordings(InputError):
     """What was given holds nothing to recognise. Facts: name, problem."""
 
     code = "no_recordings"
+
+
+class NoFiles(InputError):
+    """No file came with a job."""
+
+    code = "no_files"
+
+
+class UploadUnusable(InputError):
+    """A file of a job cannot be taken in. Facts: name, problem."""
+
+    code = "bad_upload"
+
+
+class JobTooLarge(InputError):
+    """Facts: limit_files, limit_mb of all files together, unpacked."""
+
+    code = "job_too_large"
+    status = 413
 
 
 class UploadTooLarge(InputError):
@@ -224,6 +245,12 @@ class ShuttingDown(Unavailable):
     code = "shutting_down"
 
 
+class JobsElsewhere(Unavailable):
+    """Another server does the jobs of this outputs folder. Facts: retry_after_s."""
+
+    code = "jobs_elsewhere"
+
+
 class ModelError(EmotionError):
     """Something is wrong with the model, not with the request."""
 
@@ -283,6 +310,12 @@ class BatchDiskFull(DiskFull):
     """Facts: free_mb, path of what keeps the rows that are done."""
 
     code = "batch_disk_full"
+
+
+class JobStopped(EmotionError):
+    """A job cannot go on, or not now. Facts: problem."""
+
+    code = "job_stopped"
 
 
 class PackageMissing(EmotionError):

@@ -70,8 +70,8 @@ class Recognition:
     saved: store.Saved | None
 
 
-Front = Literal["api", "page", "gradio", "cli"]
-"""Where a request came in."""
+Front = Literal["api", "page", "gradio", "cli", "job"]
+"""Where a request came in; each recording of a job is one."""
 
 Kind = Literal["predict", "robustness"]
 
