@@ -7,6 +7,7 @@ but regular files is unpacked, within the same bounds as files that come one by 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import lzma
 import re
@@ -14,12 +15,20 @@ import stat
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from emotion2vec_ui.audio.load import shown_name
-from emotion2vec_ui.errors import JobTooLarge, NoFiles, UploadTooLarge, UploadUnusable
+from emotion2vec_ui.errors import (
+    DiskFull,
+    JobTooLarge,
+    NoFiles,
+    OutputError,
+    UploadTooLarge,
+    UploadUnusable,
+)
 from emotion2vec_ui.texts import Phrase
 
 ARCHIVE_SUFFIX = ".zip"
@@ -65,6 +74,24 @@ class Bounds:
     file_bytes: int
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Tells of a folder that cannot be written; whether a name is free is not told so.
+
+    Raises:
+        DiskFull, OutputError: it cannot be written.
+    """
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(free_mb=0.0) from error
+        problem = error.strerror or "I/O error"
+        raise OutputError(path=folder, problem=problem) from error
+
+
 class Incoming:
     """A folder that is being filled; whoever made the folder removes it after an error.
 
@@ -88,7 +115,8 @@ class Incoming:
         self.name = ""
         self.files = 0
         self.bytes = 0
-        folder.mkdir(parents=True)
+        with writing(folder):
+            folder.mkdir(parents=True)
 
     def begin(self, name: str) -> None:
         """Opens the next file.
@@ -96,6 +124,7 @@ class Incoming:
         Raises:
             UploadUnusable: a file cannot have this name here, or none can come beside an archive.
             JobTooLarge: it is one too many.
+            DiskFull, OutputError: it cannot be written.
         """
         is_archive = PurePosixPath(name).suffix.lower() == ARCHIVE_SUFFIX
         if self._archive is not None or (is_archive and self.files):
@@ -103,7 +132,8 @@ class Incoming:
         self.name = self.name or shown_name(name)
         if is_archive:
             self._archive = self.folder.with_name(f"{self.folder.name}{ARCHIVE_SUFFIX}")
-            self._file = self._archive.open("xb")
+            with writing(self.folder):
+                self._file = self._archive.open("xb")
         else:
             self._open(name)
 
@@ -122,13 +152,15 @@ class Incoming:
             raise UploadTooLarge(limit_mb=self._bounds.file_bytes / 1e6)
         if self.bytes > self._bounds.bytes:
             raise self._too_large()
-        self._file.write(content)
+        with writing(self.folder):
+            self._file.write(content)
 
     def end(self) -> None:
         """Closes the file that was opened last; without one it does nothing."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with writing(self.folder):
+                file.close()
 
     def finish(self) -> None:
         """Unpacks what came as an archive.
@@ -154,8 +186,9 @@ class Incoming:
         path = self.folder / _checked(name)
         self._file_bytes = 0
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("xb")
+            with writing(self.folder):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = path.open("xb")
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             # The same name again, also in the spelling of this file system; or "a" and "a/b".
             problem = Phrase("job.problem.twice")

@@ -16,17 +16,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.errors import DiskFull, EmotionError, JobsElsewhere, OutputError
 
-QUEUED, IN_PROGRESS = "QUEUED", "IN_PROGRESS"
-COMPLETED, FAILED, CANCELLED = "COMPLETED", "FAILED", "CANCELLED"
-STATUSES = (QUEUED, IN_PROGRESS, COMPLETED, FAILED, CANCELLED)
+Status = Literal["QUEUED", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED"]
 """Hume's words for the state of a job of its batch API, and one for what it does not have."""
 
-ENDED = (COMPLETED, FAILED, CANCELLED)
+QUEUED: Final = "QUEUED"
+IN_PROGRESS: Final = "IN_PROGRESS"
+COMPLETED: Final = "COMPLETED"
+FAILED: Final = "FAILED"
+CANCELLED: Final = "CANCELLED"
+
+STATUSES: tuple[Status, ...] = get_args(Status)
+ENDED: tuple[Status, ...] = (COMPLETED, FAILED, CANCELLED)
 
 RETRY_AFTER_S = 10
 """`Retry-After` while another server has the list: a restart takes about as long."""
@@ -97,7 +102,7 @@ class Job:
     files: int
     bytes: int
     created_ms: int
-    status: str = QUEUED
+    status: Status = QUEUED
     tried_ms: int = 0
     started_ms: int | None = None
     ended_ms: int | None = None
@@ -160,7 +165,7 @@ class JobList:
         found = self._select("WHERE id = ?", (job_id,))
         return found[0] if found else None
 
-    def find(self, statuses: Sequence[str] = STATUSES, limit: int = -1) -> list[Job]:
+    def find(self, statuses: Sequence[Status] = STATUSES, limit: int = -1) -> list[Job]:
         """Jobs in one of these states, the newest first; -1 for all of them."""
         marks = ", ".join("?" * len(statuses))
         return self._select(
@@ -169,8 +174,10 @@ class JobList:
         )
 
     def next(self) -> Job | None:
-        """The job whose turn it is: one that was interrupted, then that of the owner who waits
-        longest for a turn, and of an owner's jobs the oldest that was not put off.
+        """The job whose turn it is; None where there is nothing to do.
+
+        One that was interrupted goes on first. Then comes the owner who had no turn for longest,
+        with the oldest job that was not put off.
         """
         found = self._select(
             "WHERE status IN (?, ?) ORDER BY status = ? DESC, "
@@ -204,7 +211,7 @@ class JobList:
         """Notes why a job waits; it will be tried again."""
         self._change(job_id, status=QUEUED, error=_error_json(error))
 
-    def end(self, job_id: str, status: str, error: EmotionError | None = None) -> None:
+    def end(self, job_id: str, status: Status, error: EmotionError | None = None) -> None:
         """Notes how a job ended; one that has ended stays as it is."""
         told = None if error is None else _error_json(error)
         self._change(job_id, status=status, ended_ms=now_ms(), error=told)

@@ -1,39 +1,35 @@
 """Jobs: many recordings that were sent together, done one job after another beside live requests.
 
-A job is a folder in `outputs/.jobs/` with its recordings and the journal of a `batch` run, and an
-entry in the list of all jobs. It goes on where it stopped, also after the process was killed. One
-thread does the work, at bulk priority and with decoders of its own: a live request waits for no
-file of a job, and for the model at most as long as what it is computing.
+A job is what `batch` does with a folder: the same run, journal and rows. It goes on where it
+stopped, also after the process was killed. One thread does the work, at bulk priority and with
+decoders of its own: a live request waits for no file of a job, and for the model at most as long as
+what it is computing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
-import shutil
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emotion2vec_ui.audio.decoding import Decoder
-from emotion2vec_ui.batch import table
 from emotion2vec_ui.batch.incoming import Bounds, Incoming
 from emotion2vec_ui.batch.job_list import (
     CANCELLED,
     COMPLETED,
     ENDED,
     FAILED,
-    IN_PROGRESS,
     QUEUED,
     STATUSES,
     Job,
-    JobList,
+    Status,
     now_ms,
 )
+from emotion2vec_ui.batch.job_store import JobStore
 from emotion2vec_ui.batch.journal import Journal
 from emotion2vec_ui.batch.manifest import Selection
 from emotion2vec_ui.batch.run import (
@@ -56,17 +52,10 @@ from emotion2vec_ui.errors import (
     as_known,
 )
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Observer, Recogniser
-from emotion2vec_ui.records import store
-from emotion2vec_ui.records.rows import Row
 from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
 log = logging.getLogger(__name__)
-
-JOBS_DIR = ".jobs"
-LIST_NAME = "jobs.sqlite"
-FILES_DIR = "files"
-JOURNAL_NAME = "journal.sqlite"
 
 MAX_FILES = 10_000
 """Of one job: a day of a call centre. Chosen."""
@@ -77,24 +66,21 @@ RETRY_S = 15.0
 LEAVE_S = 10.0
 """How long deleting waits for the worker to let go of a job; it does within a second or two."""
 
-RETRY_AFTER_S = 10
-"""Of what a stopping server refuses: a restart takes about as long."""
-
 
 @dataclass
 class _Running:
     """The job that is being done.
 
     Attributes:
-        job: as it stood when it was begun.
+        id: of the job.
         cancel: set to have it end.
         ended: set when the worker has let go of it.
         progress: how far it is, once it is under way.
         failed_before: of the rows from earlier, those with an error.
-        audio_before_s: and the length of the others, in s.
+        audio_before_s: and the length of the recordings, in s.
     """
 
-    job: Job
+    id: str
     cancel: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
     progress: Progress | None = None
@@ -124,18 +110,18 @@ class Jobs:
         settings: of the program.
         recogniser: whose model and steps are used.
         observer: told of every recording.
+
+    Attributes:
+        store: files and rows of jobs.
     """
 
     def __init__(
         self, settings: Settings, recogniser: Recogniser, observer: Observer | None = None
     ) -> None:
+        self.store = JobStore(settings.outputs)
         self._settings = settings
         self._recogniser = recogniser
         self._observer = observer
-        self._folder = settings.outputs / JOBS_DIR
-        self._lock = threading.RLock()
-        self._list: JobList | None = None
-        self._journals: dict[str, tuple[Journal, int]] = {}
         self._running: _Running | None = None
         # Of jobs only: live requests do not wait behind their files.
         self._decoder: Decoder | None = None
@@ -159,66 +145,22 @@ class Jobs:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        with self._lock:
-            if self._list is not None and not self._thread.is_alive():
-                self._list.close()
-                self._list = None
+        if not self._thread.is_alive():
+            self.store.close()
 
     # --- what callers ask for ---
 
-    @contextlib.contextmanager
-    def receiving(self) -> Iterator[Incoming]:
-        """Where to put the files of a new job; without `add` nothing of them stays.
-
-        Raises:
-            ShuttingDown: the program is stopping.
-            JobsElsewhere: another server has the jobs of this folder.
-            OutputError: the folder cannot be written.
-        """
-        self._opened()
-        folder = self._folder / store.WRITING_DIR / f"{os.getpid()}-{uuid.uuid4().hex}"
-        incoming = Incoming(folder / FILES_DIR, self.bounds)
-        try:
-            yield incoming
-        finally:
-            incoming.end()
-            shutil.rmtree(folder, ignore_errors=True)
-
     def add(self, incoming: Incoming, *, granularity: str, embedding: bool, owner: str) -> Job:
-        """Makes a job of the files that came.
-
-        Args:
-            incoming: with its files, finished.
-            granularity: "utterance" or "frame".
-            embedding: whether embeddings are wanted.
-            owner: whatever tells one caller from another; only a hash of it is kept.
-        """
-        job = Job(
-            id=str(uuid.uuid4()),
-            owner=hashlib.sha256(owner.encode()).hexdigest()[:16],
-            name=incoming.name,
-            granularity=granularity,
-            embedding=embedding,
-            files=incoming.files,
-            bytes=incoming.bytes,
-            created_ms=now_ms(),
-        )
-        jobs = self._opened()
-        # First the folder: one without an entry is removed at the next start.
-        incoming.folder.parent.rename(self._folder / job.id)
-        try:
-            jobs.add(job)
-        except BaseException:
-            shutil.rmtree(self._folder / job.id, ignore_errors=True)
-            raise
+        """Makes a job of files that came, and has it done: see `JobStore.add`."""
+        job = self.store.add(incoming, granularity=granularity, embedding=embedding, owner=owner)
         self._wake.set()
         return job
 
-    def find(self, statuses: Sequence[str] = STATUSES, limit: int = -1) -> list[Standing]:
+    def find(self, statuses: Sequence[Status] = STATUSES, limit: int = -1) -> list[Standing]:
         """Jobs in one of these states, the newest first; -1 for all."""
-        if not self._has_any():
+        if not self.store.has_any:
             return []
-        return [self._standing(job) for job in self._opened().find(statuses, limit)]
+        return [self._standing(job) for job in self.store.list().find(statuses, limit)]
 
     def get(self, job_id: str) -> Standing:
         """One job.
@@ -226,10 +168,7 @@ class Jobs:
         Raises:
             ResultNotFound: there is none of this id.
         """
-        job = self._opened().get(job_id) if self._has_any() else None
-        if job is None:
-            raise ResultNotFound(name=job_id[:200])
-        return self._standing(job)
+        return self._standing(self.store.get(job_id))
 
     def cancel(self, job_id: str) -> Standing:
         """Ends a job; its rows stay. One that has ended stays as it is.
@@ -238,7 +177,7 @@ class Jobs:
             ResultNotFound: there is none of this id.
         """
         self.get(job_id)
-        self._opened().end(job_id, CANCELLED)
+        self.store.list().end(job_id, CANCELLED)
         self._leave(job_id)
         return self.get(job_id)
 
@@ -250,10 +189,9 @@ class Jobs:
         """
         self.get(job_id)
         # In this order: a folder without an entry is removed at the next start.
-        self._opened().remove(job_id)
+        self.store.list().remove(job_id)
         self._leave(job_id)
-        with contextlib.suppress(OSError):
-            store.discard(self._folder / job_id)
+        self.store.discard(job_id)
 
     def remove_old(self, keep_days: float) -> int:
         """Removes jobs that ended more than `keep_days` ago; returns how many."""
@@ -264,112 +202,9 @@ class Jobs:
                 self.remove(job.id)
         return len(old)
 
-    def rows(self, job_id: str) -> Iterator[Row]:
-        """The rows there are, by path; those of a job under way, too.
-
-        Raises:
-            ResultNotFound: there is no job of this id.
-        """
-        self.get(job_id)
-        with self._journal(job_id) as journal:
-            for row, _ in journal.rows():
-                yield row
-
-    def write_table(self, job_id: str, path: Path, lang: str) -> None:
-        """Writes the rows there are as a table.
-
-        Args:
-            job_id: of the job.
-            path: of the table; its ending says the format. A CSV has no embeddings.
-            lang: of the errors' sentences.
-
-        Raises:
-            ResultNotFound: there is no job of this id.
-            PackageMissing, OutputError: the table cannot be written.
-        """
-        table.check_available(path)
-        job = self.get(job_id).job
-        rows = self.rows(job_id)
-        if path.suffix == ".csv":
-            rows = (replace(row, embedding=None) for row in rows)
-        table.write(
-            path,
-            rows,
-            facts={"job": job.id, "model": job.model or "", "granularity": job.granularity},
-            segments=job.granularity == "frame",
-            embedding=0 if path.suffix == ".csv" else job.embedding_dim,
-            lang=lang,
-            journal=Path(JOURNAL_NAME),
-        )
-
-    def file(self, job_id: str, name: str) -> Path:
-        """A recording of a job.
-
-        Raises:
-            ResultNotFound: there is no such job or recording.
-        """
-        self.get(job_id)
-        root = self._folder / job_id / FILES_DIR
-        path = root / name
-        # No link is ever unpacked, so a path without ".." cannot leave the folder.
-        inside = not path.is_absolute() or path.is_relative_to(root)
-        if ".." in path.parts or "\0" in name or not inside or not path.is_file():
-            raise ResultNotFound(name=f"{job_id}/{name}"[:200])
-        return path
-
-    # --- the list and the journals ---
-
-    def _has_any(self) -> bool:
-        """Whether there was ever a job: a server without any leaves nothing behind."""
-        return self._list is not None or (self._folder / LIST_NAME).exists()
-
-    def _opened(self) -> JobList:
-        """The list; opened when it is first needed."""
-        with self._lock:
-            if self._list is None:
-                if self._stopping.is_set():
-                    raise ShuttingDown(retry_after_s=RETRY_AFTER_S)
-                try:
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    problem = error.strerror or "I/O error"
-                    raise OutputError(path=self._folder, problem=problem) from error
-                self._list = JobList(self._folder / LIST_NAME)
-                self._sweep(self._list)
-            return self._list
-
-    def _sweep(self, jobs: JobList) -> None:
-        """Removes what a killed server left: the list is ours alone, so nobody is writing."""
-        known = {job.id for job in jobs.find()}
-        for entry in os.scandir(self._folder):
-            if entry.is_dir(follow_symlinks=False) and entry.name not in known:
-                shutil.rmtree(entry.path, ignore_errors=True)
-        for job in jobs.find((IN_PROGRESS,)):
-            with contextlib.suppress(OutputError), self._journal(job.id) as journal:
-                jobs.set_counts(job.id, *journal.counts())
-
-    @contextlib.contextmanager
-    def _journal(self, job_id: str) -> Iterator[Journal]:
-        """The journal of a job, one for all threads: only one can have the file open."""
-        with self._lock:
-            journal, users = self._journals.get(job_id, (None, 0))
-            if journal is None:
-                journal = Journal(self._folder / job_id / JOURNAL_NAME)
-            self._journals[job_id] = journal, users + 1
-        try:
-            yield journal
-        finally:
-            with self._lock:
-                journal, users = self._journals[job_id]
-                if users > 1:
-                    self._journals[job_id] = journal, users - 1
-                else:
-                    del self._journals[job_id]
-                    journal.close()
-
     def _standing(self, job: Job) -> Standing:
         running = self._running
-        if running is None or running.job.id != job.id or running.progress is None:
+        if running is None or running.id != job.id or running.progress is None:
             return Standing(job)
         progress = running.progress
         counted = replace(
@@ -383,7 +218,7 @@ class Jobs:
     def _leave(self, job_id: str) -> None:
         """Has the worker let go of a job."""
         running = self._running
-        if running is not None and running.job.id == job_id:
+        if running is not None and running.id == job_id:
             running.cancel.set()
             running.ended.wait(LEAVE_S)
 
@@ -411,7 +246,7 @@ class Jobs:
 
     def _work_once(self) -> float | None:
         """Does one job; returns the s to wait before the next, None for until one comes."""
-        job = self._opened().next() if self._has_any() else None
+        job = self.store.list().next() if self.store.has_any else None
         if job is None:
             self._end_decoder()
             return None
@@ -419,9 +254,9 @@ class Jobs:
 
     def _do(self, job: Job) -> bool:
         """Does a job; returns whether the next may follow at once."""
-        jobs = self._opened()
-        running = _Running(job)
-        status: str | None = COMPLETED
+        jobs = self.store.list()
+        running = _Running(job.id)
+        status: Status | None = COMPLETED
         error: EmotionError | None = None
         self._running = running
         try:
@@ -430,9 +265,9 @@ class Jobs:
             now = jobs.get(job.id)
             if now is None or now.has_ended:
                 return True
-            with self._journal(job.id) as journal:
+            with self.store.journal(job.id) as journal:
                 try:
-                    self._recognise(running, journal)
+                    self._recognise(job, running, journal)
                 finally:
                     jobs.set_counts(job.id, *journal.counts())
         except (Cancelled, ShuttingDown):
@@ -459,15 +294,14 @@ class Jobs:
         jobs.end(job.id, status, error)
         return True
 
-    def _recognise(self, running: _Running, journal: Journal) -> None:
+    def _recognise(self, job: Job, running: _Running, journal: Journal) -> None:
         """Recognises what has no row yet.
 
         Raises:
             Cancelled: a caller or the end of the program said so.
             EmotionError: it cannot go on.
         """
-        job = running.job
-        root = self._folder / job.id / FILES_DIR
+        root = self.store.files(job.id)
 
         def cancelled() -> bool:
             return running.cancel.is_set() or self._stopping.is_set()
@@ -477,7 +311,7 @@ class Jobs:
         # The folder may be moved, and is nobody's business.
         agreed = replace(agreed, root=job.id)
         journal.agree(agreed)
-        self._opened().set_model(job.id, loaded.id, agreed.embedding)
+        self.store.list().set_model(job.id, loaded.id, agreed.embedding)
         everything, todo = journal.list_files(Selection(root, lambda _: _walk(root)).files(_raise))
         rows, failed, running.audio_before_s = journal.counts()
         # Rows that are to be made anew are errors, all of them.
@@ -514,4 +348,4 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _raise(error: OSError) -> None:
-    raise OutputError(path=FILES_DIR, problem=error.strerror or "I/O error") from error
+    raise OutputError(path="files", problem=error.strerror or "I/O error") from error

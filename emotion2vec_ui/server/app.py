@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emotion2vec_ui import __version__
 from emotion2vec_ui.audio.decoding import Decoder
+from emotion2vec_ui.batch.jobs import Jobs
 from emotion2vec_ui.drawing.missing_view import missing_page
 from emotion2vec_ui.errors import (
     BadField,
@@ -41,7 +42,7 @@ from emotion2vec_ui.models.holder import ModelHolder
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import predict, results
+from emotion2vec_ui.server import jobs, predict, results
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
@@ -54,6 +55,9 @@ log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 20.0
 """How long what runs may take to finish after SIGTERM."""
+
+LEAVE_JOB_S = 5.0
+"""Before that: how long the running job may take to stop; it goes on after the next start."""
 
 LAST_ANSWERS_S = 4.0
 """After that: how long finished and refused recognitions may take to be written and answered."""
@@ -72,7 +76,7 @@ UPLOAD_PATH = "/gradio_api/upload"
 
 
 class Service:
-    """What lives as long as the application: the model, the history, the figures.
+    """What lives as long as the application: the model, the history, the jobs, the figures.
 
     Args:
         settings: of the program.
@@ -85,6 +89,7 @@ class Service:
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
         self.recogniser = Recogniser(settings, self.holder, self.decoder, observer=self.metrics)
+        self.jobs = Jobs(settings, self.recogniser, self.metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -93,6 +98,7 @@ class Service:
         store.sweep(self.settings.outputs)
         self.holder.start()
         self.decoder.warm_up()
+        self.jobs.start()
         cleaning = asyncio.create_task(self._clean())
         try:
             yield
@@ -103,6 +109,7 @@ class Service:
 
     def stop(self) -> None:
         """Finishes recognitions within a bound, refuses the rest; a second call does nothing."""
+        self.jobs.stop(LEAVE_JOB_S)
         self.recogniser.stop(STOP_WITHIN_S)
         self.decoder.stop()
         self.recogniser.wait_until_empty(LAST_ANSWERS_S)
@@ -120,6 +127,8 @@ class Service:
         removed = 0
         if keep_days is not None:
             removed += store.remove_old(self.settings.outputs, keep_days)
+            if jobs_removed := self.jobs.remove_old(keep_days):
+                log.info("removed %d old jobs", jobs_removed)
         if max_mb is not None:
             removed += store.remove_excess(self.settings.outputs, int(max_mb * 1e6))
         if removed:
@@ -154,6 +163,7 @@ def create_api(settings: Settings) -> FastAPI:
     )
     results.add_routes(app, service.history, settings)
     predict.add_routes(app, service.recogniser)
+    jobs.add_routes(app, service.jobs, settings)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)
