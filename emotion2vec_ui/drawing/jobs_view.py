@@ -14,11 +14,11 @@ from emotion2vec_ui.drawing.render import View, Words
 from emotion2vec_ui.drawing.status_view import NoteView, time_left
 from emotion2vec_ui.drawing.svg import Piece
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models.alibi import COMPACT_ID
 from emotion2vec_ui.records.rows import OK, Row
 from emotion2vec_ui.texts import Phrase
 
-TABLES = ("csv", "json", "parquet")
+TABLES = {"CSV": "csv?bom=true", "JSON": "json", "Parquet": "parquet"}
+"""Tables to download: name and ending of the address."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,27 @@ class JobListView(View):
 
 
 @dataclass(frozen=True)
-class OpenedJobView(View):
-    """One job: how far it is, what came of it, and what can be done with it.
+class JobHeadView(View):
+    """The opened job's name and state, and what can be done with it.
+
+    It is apart from what changes with every recording: a question that was opened stays open.
+    """
+
+    template: ClassVar[str] = "jobs_head.html"
+
+    job: JobCard
+
+
+@dataclass(frozen=True)
+class JobProgressView(View):
+    """How far the opened job is, what came of it, and its tables.
 
     Attributes:
         job: the job.
         counts: recordings of each emotion.
     """
 
-    template: ClassVar[str] = "jobs_opened.html"
+    template: ClassVar[str] = "jobs_progress.html"
 
     job: JobCard
     counts: Mapping[str, int]
@@ -142,15 +154,10 @@ class OpenedJobView(View):
         )
 
     @property
-    def tables(self) -> tuple[tuple[str, str, str], ...]:
-        """Each table to download: its name, address and file name."""
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Each table to download: its name and address."""
         base = f"api/jobs/{self.job.id}/results"
-        more = {"csv": "?bom=true"}
-        return tuple(
-            ("JSON" if one == "json" else one.upper() if one == "csv" else one.capitalize(),
-             f"{base}.{one}{more.get(one, '')}")
-            for one in TABLES
-        )  # fmt: skip
+        return tuple((name, f"{base}.{ending}") for name, ending in TABLES.items())
 
 
 @dataclass(frozen=True)
@@ -217,7 +224,7 @@ def job_rows(
     return JobRowsView(
         total=total,
         rows=tuple(_row(job.id, row) for row in rows),
-        built_in=job.model == COMPACT_ID,
+        built_in=any("compact_model" in row.warnings for row in rows),
         note=note,
         pager=pager(offset, len(rows), total, limit) if total > len(rows) else None,
     )

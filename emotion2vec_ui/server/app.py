@@ -416,7 +416,11 @@ def _mount_page(app: FastAPI, service: Service) -> None:
     from emotion2vec_ui.page import gradio_internals, recognise
 
     blocks, options = recognise.build(
-        service.recogniser, settings=settings, history=service.history, count=_count
+        service.recogniser,
+        settings=settings,
+        history=service.history,
+        jobs=service.jobs,
+        count=_count,
     )
     with warnings.catch_warnings():
         # It warns that several pages are not rendered on the server, which is not wanted.
