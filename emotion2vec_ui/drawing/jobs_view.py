@@ -79,6 +79,11 @@ class JobCard:
         return self.done / self.files
 
     @property
+    def more(self) -> int:
+        """Files beside the one that it is named after; of an archive none."""
+        return 0 if self.name.lower().endswith(".zip") else self.files - 1
+
+    @property
     def has_ended(self) -> bool:
         """Whether nothing more will come."""
         return self.status not in ("QUEUED", "IN_PROGRESS")

@@ -180,7 +180,7 @@ class _BatchPage:
         """A job of the list, the pager; of the opened job cancelling, deleting and closing."""
         *chosen, offset, opened = inputs
         action, value = str(event.action), str(event.value)
-        note = None
+        note: str | None = None
         try:
             if action == "open":
                 opened, offset = value, 0
