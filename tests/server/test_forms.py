@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def read(folder: Path, content: bytes, kind: str, cuts: list[int] = ()) -> dict:
     try:
         reader = _Reader(kind, incoming)
         edges = sorted({0, len(content), *(cut % (len(content) + 1) for cut in cuts)})
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in itertools.pairwise(edges):
             reader.feed(content[start:end])
         fields = dict(reader.finish())
     finally:
