@@ -211,7 +211,9 @@ def test_what_a_killed_server_left_is_removed(make, clip, tmp_path):
     jobs = make()
     job_id = send(jobs, {"a.wav": clip})
     folder = tmp_path / "outputs" / ".jobs"
-    jobs.store.begin(jobs.bounds).begin("half.wav")  # killed while it came
+    half = jobs.store.begin(jobs.bounds)  # killed while it came
+    half.begin("half.wav")
+    half.end()
     shutil.copytree(folder / job_id, folder / "no-entry")  # killed before its entry was made
     jobs.stop(5)
     after = make()
