@@ -6,21 +6,23 @@ each in the API, the page and the command line maps these; nothing else does.
     EmotionError (500)
         InputError (400)
             MissingAudio, BadField, AudioUnreadable, ManifestError, NoRecordings (400)
-            SubclassRefused, SubclassOfOtherModel (400)
-            UploadTooLarge, AudioTooLong (413)
+            SubclassRefused, SubclassOfOtherModel, NoFiles, UploadUnusable (400)
+            UploadTooLarge, AudioTooLong, JobTooLarge (413)
             AudioDecodeError (415)
             AudioUnusable (422)
                 AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent (422)
         AccessError
             Unauthorized (401), ForeignOrigin (403), RateLimited (429)
         Unavailable (503)
-            QueueFull, ModelNotReady, DeviceLost, ShuttingDown, StillComputing (503)
+            QueueFull, ModelNotReady, DeviceLost, ShuttingDown, StillComputing,
+            JobsElsewhere (503)
         ModelError (500)
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
         OutputError (500)
             ResultsFileError, ExportError (500)
             DiskFull, BatchDiskFull (507)
+        JobStopped (500)
         PackageMissing (500)
         SubclassDamaged (500)
         ResultNotFound, SubclassNotFound (404)
@@ -130,6 +132,25 @@ class SubclassOfOtherModel(InputError):
     """Sub-classes belong to one model's weights. Facts: name, trained_on, model."""
 
     code = "subclass_of_other_model"
+
+
+class NoFiles(InputError):
+    """No file came with a job."""
+
+    code = "no_files"
+
+
+class UploadUnusable(InputError):
+    """A file of a job cannot be taken in. Facts: name, problem."""
+
+    code = "bad_upload"
+
+
+class JobTooLarge(InputError):
+    """Facts: limit_files, limit_mb of all files together, unpacked."""
+
+    code = "job_too_large"
+    status = 413
 
 
 class UploadTooLarge(InputError):
@@ -248,6 +269,12 @@ class StillComputing(Unavailable):
     code = "still_computing"
 
 
+class JobsElsewhere(Unavailable):
+    """Another server does the jobs of this outputs folder. Facts: retry_after_s."""
+
+    code = "jobs_elsewhere"
+
+
 class ModelError(EmotionError):
     """Something is wrong with the model, not with the request."""
 
@@ -313,6 +340,12 @@ class BatchDiskFull(DiskFull):
     """Facts: free_mb, path of what keeps the rows that are done."""
 
     code = "batch_disk_full"
+
+
+class JobStopped(EmotionError):
+    """A job cannot go on, or not now. Facts: problem."""
+
+    code = "job_stopped"
 
 
 class PackageMissing(EmotionError):

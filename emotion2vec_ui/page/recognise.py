@@ -18,12 +18,14 @@ from typing import Any, Generic, TypeVar
 import gradio as gr
 
 from emotion2vec_ui import texts
+from emotion2vec_ui.batch.jobs import Jobs
 from emotion2vec_ui.drawing import robustness_view, status_view
 from emotion2vec_ui.drawing.render import View, draw
 from emotion2vec_ui.drawing.result_view import shown
 from emotion2vec_ui.errors import MissingAudio, as_known
 from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import Status
+from emotion2vec_ui.page import batch as batch_page
 from emotion2vec_ui.page import history as history_page
 from emotion2vec_ui.page import lab as lab_page
 from emotion2vec_ui.page.events import connect, last_of
@@ -45,7 +47,7 @@ from emotion2vec_ui.texts import Phrase
 
 ASSETS = Path(__file__).parent / "assets"
 EXAMPLES = ASSETS / "examples"
-STYLES = ("page.css", "form.css", "history.css", "similar.css", "lab.css")
+STYLES = ("page.css", "form.css", "history.css", "similar.css", "lab.css", "batch.css")
 SCRIPTS = ("page.js", "form.js", "result.js")
 """In the order in which they run."""
 
@@ -80,7 +82,13 @@ Count = Callable[[gr.Request], None]
 
 
 def build(
-    recogniser: Recogniser, *, settings: Settings, history: History, atlas: Atlas, count: Count
+    recogniser: Recogniser,
+    *,
+    settings: Settings,
+    history: History,
+    jobs: Jobs,
+    atlas: Atlas,
+    count: Count,
 ) -> tuple[gr.Blocks, dict[str, Any]]:
     """Builds the pages.
 
@@ -88,13 +96,16 @@ def build(
         recogniser: does the work.
         settings: of the program.
         history: past results.
-        atlas: their clusters and map.
+        jobs: many recordings at once.
+        atlas: clusters and map of past results.
         count: called before each recognition.
 
     Returns:
         The pages, and the options with which `gr.mount_gradio_app` shows them as meant.
     """
     page = _Page(recogniser, settings, history, count)
+    with page.blocks.route(batch_page.NAME, batch_page.PATH, show_in_navbar=False) as blocks:
+        batch_page.add(blocks, jobs, settings)
     with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False) as blocks:
         history_page.add(blocks, history, settings)
     with page.blocks.route(lab_page.NAME, lab_page.PATH, show_in_navbar=False) as blocks:

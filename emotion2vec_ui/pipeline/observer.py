@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Front = Literal["api", "page", "gradio", "cli"]
-"""Where a request came in."""
+Front = Literal["api", "page", "gradio", "cli", "job"]
+"""Where a request came in; each recording of a job is one."""
 
 Kind = Literal["predict", "robustness", "similar"]
 

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emotion2vec_ui import __version__
 from emotion2vec_ui.audio.decoding import Decoder
+from emotion2vec_ui.batch.jobs import Jobs
 from emotion2vec_ui.drawing.missing_view import missing_page
 from emotion2vec_ui.errors import (
     BadField,
@@ -43,7 +44,7 @@ from emotion2vec_ui.pipeline.observer import Ended
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import atlas, lab, predict, results, subclasses
+from emotion2vec_ui.server import atlas, jobs, lab, predict, results, subclasses
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
 from emotion2vec_ui.server.document import describe_late
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
@@ -59,6 +60,9 @@ log = logging.getLogger(__name__)
 STOP_WITHIN_S = 20.0
 """How long what runs may take to finish after SIGTERM."""
 
+LEAVE_JOB_S = 5.0
+"""Before that: how long the running job may take to stop; it goes on after the next start."""
+
 LAST_ANSWERS_S = 4.0
 """After that: how long finished and refused recognitions may take to be written and answered."""
 
@@ -73,7 +77,7 @@ UPLOAD_PATH = "/gradio_api/upload"
 
 
 class Service:
-    """What lives as long as the application: the model, the history, the lab, the figures.
+    """What lives as long as the application: the model, history, jobs and lab, the figures.
 
     Args:
         settings: of the program.
@@ -87,6 +91,7 @@ class Service:
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
         self.recogniser = Recogniser(settings, self.holder, self.decoder, observer=self.metrics)
+        self.jobs = Jobs(settings, self.recogniser, self.metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -95,6 +100,7 @@ class Service:
         store.sweep(self.settings.outputs)
         self.holder.start()
         self.decoder.warm_up()
+        self.jobs.start()
         cleaning = asyncio.create_task(self._clean())
         try:
             yield
@@ -105,6 +111,7 @@ class Service:
 
     def stop(self) -> None:
         """Finishes recognitions within a bound, refuses the rest; a second call does nothing."""
+        self.jobs.stop(LEAVE_JOB_S)
         self.recogniser.stop(STOP_WITHIN_S)
         self.decoder.stop()
         self.atlas.stop()
@@ -123,6 +130,8 @@ class Service:
         removed = 0
         if keep_days is not None:
             removed += store.remove_old(self.settings.outputs, keep_days)
+            if jobs_removed := self.jobs.remove_old(keep_days):
+                log.info("removed %d old jobs", jobs_removed)
         if max_mb is not None:
             removed += store.remove_excess(self.settings.outputs, int(max_mb * 1e6))
         if removed:
@@ -161,6 +170,7 @@ def create_api(settings: Settings) -> FastAPI:
     lab.add_routes(app, service.history, service.recogniser)
     atlas.add_routes(app, service.atlas)
     subclasses.add_routes(app, service.recogniser)
+    jobs.add_routes(app, service.jobs, settings)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)
@@ -417,6 +427,7 @@ def _mount_page(app: FastAPI, service: Service) -> None:
             service.recogniser,
             settings=settings,
             history=service.history,
+            jobs=service.jobs,
             atlas=service.atlas,
             count=_count,
         )

@@ -37,6 +37,7 @@ from emotion2vec_ui.records.report import GRANULARITIES, with_files
 from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.store import files_of
 from emotion2vec_ui.server.access import Limits, language, limited
+from emotion2vec_ui.server.forms import boolean
 from emotion2vec_ui.server.schemas import (
     PREDICT_BODY,
     RECOGNITION_ERRORS,
@@ -213,7 +214,7 @@ class Recognitions:
         return _Asked(
             name,
             fields.get("granularity", GRANULARITIES[0]),
-            _boolean("extract_embedding", fields.get("extract_embedding", "false")),
+            boolean("extract_embedding", fields.get("extract_embedding", "false")),
             tuple(one.strip() for one in fields.get(SEVERAL, "").split(",") if one.strip()),
         )
 
@@ -326,7 +327,7 @@ def _unpack(path: Path, settings: Settings) -> _Asked:
         raise BadField(field="data[0]", value="...", allowed="base64") from None
     if size > settings.max_upload_bytes:
         raise UploadTooLarge(limit_mb=settings.max_upload_mb)
-    return _Asked(name, str(granularity), _boolean("extract_embedding", embedding))
+    return _Asked(name, str(granularity), boolean("extract_embedding", embedding))
 
 
 def _decode(content: bytes | memoryview, path: Path) -> int:
@@ -344,16 +345,6 @@ def _decode(content: bytes | memoryview, path: Path) -> int:
                 raise ValueError("padding before the end")
             size += file.write(piece)
     return size
-
-
-def _boolean(field: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "1", "yes", "on"):
-        return True
-    if isinstance(value, str) and value.strip().lower() in ("false", "0", "no", "off", ""):
-        return False
-    raise BadField(field=field, value=repr(value)[:100], allowed="true, false")
 
 
 def _whole_number(field: str, value: str) -> int:

@@ -102,13 +102,22 @@ RECOGNITION_ERRORS: Responses = {
     507: {"model": ErrorBody, "description": "The disk is full."},
 }
 
+JOB_ERRORS: Responses = {
+    400: {
+        "model": ErrorBody,
+        "description": "A bad value, no file, or a name or an archive that cannot be taken.",
+    },
+    **{status: RECOGNITION_ERRORS[status] for status in (401, 403, 429, 507)},
+    413: {"model": ErrorBody, "description": "Too many files or bytes, also unpacked."},
+}
+
 BAD_FIELD: Responses = {
     400: {
         "model": ErrorBody,
         "description": "A parameter has a bad value; the allowed ones are named.",
     }
 }
-NOT_FOUND: Responses = {404: {"model": ErrorBody, "description": "There is no such result."}}
+NOT_FOUND: Responses = {404: {"model": ErrorBody, "description": "There is no such result or job."}}
 
 NO_EMBEDDINGS: Responses = {
     404: {
@@ -126,8 +135,16 @@ _AUDIO = {
 }
 
 
-def _form(**properties: dict[str, Any]) -> dict[str, Any]:
-    return {"schema": {"type": "object", "required": ["audio"], "properties": properties}}
+_GRANULARITY = {
+    "type": "string",
+    "enum": list(GRANULARITIES),
+    "default": GRANULARITIES[0],
+    "description": "Nine scores of the whole recording, or also for each 20 ms.",
+}
+
+
+def _form(required: str = "audio", **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": {"type": "object", "required": [required], "properties": properties}}
 
 
 PREDICT_BODY = {
@@ -136,12 +153,7 @@ PREDICT_BODY = {
         "content": {
             "multipart/form-data": _form(
                 audio=_AUDIO,
-                granularity={
-                    "type": "string",
-                    "enum": list(GRANULARITIES),
-                    "default": GRANULARITIES[0],
-                    "description": "Nine scores of the whole recording, or also for each 20 ms.",
-                },
+                granularity=_GRANULARITY,
                 extract_embedding={
                     "type": "boolean",
                     "default": False,
@@ -205,6 +217,29 @@ SIMILAR_BODY = {
                     "maximum": MAX_TOP,
                     "default": TOP,
                     "description": "At most so many.",
+                },
+            )
+        },
+    }
+}
+
+JOB_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": _form(
+                "files",
+                files={
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {"type": "string", "format": "binary"},
+                    "description": "Recordings, or one zip of recordings.",
+                },
+                granularity=_GRANULARITY | {"description": "frame adds the segments of each."},
+                extract_embedding={
+                    "type": "boolean",
+                    "default": False,
+                    "description": "Also keep embeddings, for JSON and Parquet.",
                 },
             )
         },
