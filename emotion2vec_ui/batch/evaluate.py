@@ -310,13 +310,19 @@ def _published(judged: Sequence[Judged], answers: Answers) -> Iterable[Published
 
 
 def _trained_on(labels: LabelSet) -> tuple[str, ...]:
-    """Corpora of the built-in model that the labels name, as their corpus or as a folder."""
-    names = {
-        published.plain_name(part)
-        for clip in labels.clips
-        for part in (clip.corpus, *PurePath(clip.path).parts[:-1])
-    }
-    return tuple(name for name in built_in_corpora() if published.plain_name(name) in names)
+    """Corpora of the built-in model that the labels name, as their corpus or as a folder.
+
+    Folders above the root are not looked at: somebody's name may be that of a corpus.
+    """
+    root = labels.root.resolve()
+    names = {root.name}
+    for clip in labels.clips:
+        path = PurePath(tidy(str(clip.path), root))
+        names.add(clip.corpus)
+        if not path.is_absolute():
+            names.update(path.parts[:-1])
+    plain = {published.plain_name(name) for name in names}
+    return tuple(name for name in built_in_corpora() if published.plain_name(name) in plain)
 
 
 def _known_clips(judged: Sequence[Judged], loaded: Loaded) -> int | None:
