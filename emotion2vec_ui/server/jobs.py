@@ -157,6 +157,7 @@ def _add_jobs(app: FastAPI, jobs: Jobs, settings: Settings) -> None:
         responses=JOB_ERRORS,
         openapi_extra=JOB_BODY,
     )
+    @app.post("/api/jobs/", include_in_schema=False)  # Gradio's mount redirects neither form
     @limited(JOB)
     async def create(request: Request) -> Response:
         bounds = jobs.bounds
@@ -187,6 +188,7 @@ def _add_jobs(app: FastAPI, jobs: Jobs, settings: Settings) -> None:
         response_model=list[JobBody],
         responses=BAD_FIELD,
     )
+    @app.get("/api/jobs/", include_in_schema=False)
     def listed(
         request: Request,
         status: Annotated[

@@ -103,7 +103,7 @@ def test_a_job_from_its_files_to_its_tables(server, clip):
     assert list(in_csv[0]) == list(COLUMNS) and len(in_csv) == 3
     assert get(server, f"{job['job_id']}/results.csv?bom=true").content[:3] == b"\xef\xbb\xbf"
     chinese = get(server, f"{job['job_id']}/results.csv?lang=zh").content.decode()
-    assert "无法" in chinese and "无法" not in text
+    assert "解码" in chinese and "No decoder" in text
     table = parquet.read_table(io.BytesIO(get(server, f"{job['job_id']}/results.parquet").content))
     assert table.column_names == [*COLUMNS, "embedding"] and table.num_rows == 3
 
@@ -249,7 +249,8 @@ def test_after_kill_9_every_file_has_one_row(tmp_path_factory, tmp_path, clip):
         # What ends with a signal in the middle ends in time and goes on as well.
         third = post(server, *((name, clip) for name in names)).json()["job_id"]
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        # uvicorn ends by the signal itself.
+        assert server.process.wait(30) == -signal.SIGTERM
         server = start(*flags)
         server.wait_ready()
         assert wait(server, third)["state"]["num_predictions"] == 400
