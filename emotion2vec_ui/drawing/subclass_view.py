@@ -98,7 +98,8 @@ class SubclassListView(View):
         lines: the sets.
         damaged: those whose cards cannot be read.
         opened: the card, if one is open.
-        said: what was done, or what prevented it.
+        said: what was done.
+        failure: what prevented it.
     """
 
     template: ClassVar[str] = "subclass_list.html"
@@ -106,7 +107,8 @@ class SubclassListView(View):
     lines: tuple[SetLine, ...]
     damaged: tuple[DamagedSet, ...]
     opened: View | None
-    said: View | None
+    said: Phrase | None
+    failure: View | None
 
 
 def subclass_list(
@@ -114,7 +116,8 @@ def subclass_list(
     damaged: Mapping[str, EmotionError],
     *,
     opened: Card | None = None,
-    said: View | None = None,
+    said: Phrase | None = None,
+    failure: View | None = None,
 ) -> SubclassListView:
     """The list of sets.
 
@@ -122,7 +125,8 @@ def subclass_list(
         sets: those that can be read.
         damaged: by name what is wrong with the others.
         opened: the card that is shown, of one of `sets`.
-        said: what was done, or what prevented it.
+        said: what was done.
+        failure: what prevented it.
     """
     found = {one.card.name: one for one in sets}
     shown = None
@@ -139,11 +143,10 @@ def subclass_list(
             )
             for one in sets
         ),
-        damaged=tuple(
-            DamagedSet(name, error.public().message) for name, error in damaged.items()
-        ),
+        damaged=tuple(DamagedSet(name, error.public().message) for name, error in damaged.items()),
         opened=shown,
         said=said,
+        failure=failure,
     )
 
 

@@ -371,9 +371,7 @@ def learning_curve(points: Sequence[CurvePoint]) -> LearningCurve:
     """The curve; at least one point."""
     most = max(one.samples for one in points)
     dots = tuple(
-        Dot(
-            f"{100 * one.samples / most:.2f}", f"{100 - 100 * one.uar:.2f}", grouped(one.samples)
-        )
+        Dot(f"{100 * one.samples / most:.2f}", f"{100 - 100 * one.uar:.2f}", grouped(one.samples))
         for one in sorted(points, key=lambda one: one.samples)
     )
     return LearningCurve("M" + "L".join(f"{one.x} {one.y}" for one in dots), dots)

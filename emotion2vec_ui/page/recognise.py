@@ -45,7 +45,7 @@ from emotion2vec_ui.texts import Phrase
 
 ASSETS = Path(__file__).parent / "assets"
 EXAMPLES = ASSETS / "examples"
-STYLES = ("page.css", "form.css", "history.css", "similar.css", "lab.css")
+STYLES = ("page.css", "form.css", "history.css", "similar.css", "lab.css", "subclass.css")
 SCRIPTS = ("page.js", "form.js", "result.js")
 """In the order in which they run."""
 
@@ -98,7 +98,7 @@ def build(
     with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False) as blocks:
         history_page.add(blocks, history, settings)
     with page.blocks.route(lab_page.NAME, lab_page.PATH, show_in_navbar=False) as blocks:
-        lab_page.add(blocks, atlas, history, settings)
+        lab_page.add(blocks, recogniser, atlas, history)
     styles = [(ASSETS / name).read_text(encoding="utf-8") for name in STYLES]
     scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
     options = {

@@ -172,10 +172,13 @@ const cell = (text) => {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
 
+/* From the CSV, else what was typed for all of the selection. */
+const speakerOfSelected = (i) => speakerOf?.get(data.name[i]) ?? find("speaker").value.trim();
+
 const csv = () => {
   const label = find("label").value.trim();
   const rows = selected.map((i) => [
-    `${data.folder[i]}/processed_audio.wav`, label, speakerOf?.get(data.name[i]) ?? "", data.emotion[i],
+    `${data.folder[i]}/processed_audio.wav`, label, speakerOfSelected(i), data.emotion[i],
   ]);
   return [["path", "label", "speaker", "emotion"], ...rows]
     .map((row) => `${row.map(cell).join(",")}\r\n`).join("");
@@ -187,6 +190,17 @@ const save = () => {
   link.download = `${find("label").value.trim().replace(/[^\p{L}\p{N}_-]+/gu, "_") || "selection"}.csv`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+};
+
+/* To the form that trains sub-classes, which is another component. */
+const use = () => {
+  const label = find("label").value.trim();
+  find("no-label").hidden = label !== "";
+  if (!label) return find("label").focus();
+  const samples = selected.map((i) => [
+    data.folder[i], { name: data.name[i], speaker: speakerOfSelected(i), emotion: data.emotion[i] },
+  ]);
+  document.dispatchEvent(new CustomEvent("lab-samples", { detail: { label, samples } }));
 };
 
 /* Cells of a CSV, line by line. */
@@ -209,6 +223,7 @@ const readSpeakers = async (file) => {
     .filter(([name, who]) => who && known.has(name)));
   find("speakers-none").hidden = found.size > 0;
   if (found.size) speakerOf = found;
+  document.dispatchEvent(new CustomEvent("lab-speakers", { detail: found.size ? found : null }));
   paint();
   select(selected);
 };
@@ -327,6 +342,7 @@ element.addEventListener("click", (event) => {
   if (zoom === "fit") map?.fit();
   else if (zoom) map?.zoomBy(zoom === "in" ? 1.5 : 1 / 1.5);
   if (on("csv") !== undefined) save();
+  if (on("use") !== undefined) use();
   if (on("clear") !== undefined) select([]);
   if (on("toggle") !== undefined) play(playing);
   if (on("close") !== undefined) closePlayer();
@@ -350,6 +366,13 @@ const showSelected = (fits) => {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   element.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
 };
+
+/* From the form that trains sub-classes. */
+document.addEventListener("lab-select", ({ detail: folders }) => {
+  const wanted = new Set(folders);
+  if (data) showSelected((i) => wanted.has(data.folder[i]));
+});
+document.addEventListener("lab-speakers-file", ({ detail: file }) => { if (data) readSpeakers(file); });
 
 /* Buttons of clusters and outliers, which stand in other components. */
 document.addEventListener("click", (event) => {
