@@ -10,7 +10,7 @@ const MAX_ENTRIES = 40;  // buttons of the legend
 
 let data = null;  // columns of /api/map
 let clusterOf = null;  // folder to id, from /api/clusters
-let speakerOf = null;  // file name to speaker, from a CSV
+let speakerOf = null;  // file name to { speaker, gender, age }, from a CSV
 let colouring = "emotion";
 let selected = [];  // positions
 let playing = -1;
@@ -45,7 +45,7 @@ const COLOURINGS = {
     look: (key) => (key === -1 ? ["lab-nothing"] : ["lab-c", key]),
   },
   speaker: {
-    of: (i) => speakerOf?.get(data.name[i]) ?? "",
+    of: (i) => speakerOf?.get(data.name[i])?.speaker ?? "",
     words: (key) => (key === "" ? word("speaker.none") : escaped(key)),
     look: (key, position) => (key === "" ? ["lab-nothing"] : ["lab-c", position + 1]),
   },
@@ -143,7 +143,7 @@ const playButton = (i) => {
 const facts = (i) => {
   const said = [`${word(`emotion.${data.emotion[i]}`)} ${(100 * data.confidence[i]).toFixed(1)}%`];
   if (clusterOf) said.push(COLOURINGS.cluster.words(COLOURINGS.cluster.of(i)));
-  if (speakerOf?.has(data.name[i])) said.push(escaped(speakerOf.get(data.name[i])));
+  if (speakerOf?.has(data.name[i])) said.push(escaped(speakerOf.get(data.name[i]).speaker));
   return said.join(" · ");
 };
 
@@ -173,12 +173,12 @@ const cell = (text) => {
 };
 
 /* From the CSV, else what was typed for all of the selection. */
-const speakerOfSelected = (i) => speakerOf?.get(data.name[i]) ?? find("speaker").value.trim();
+const speakerOfSelected = (i) => speakerOf?.get(data.name[i]) ?? { speaker: find("speaker").value.trim() };
 
 const csv = () => {
   const label = find("label").value.trim();
   const rows = selected.map((i) => [
-    `${data.folder[i]}/processed_audio.wav`, label, speakerOfSelected(i), data.emotion[i],
+    `${data.folder[i]}/processed_audio.wav`, label, speakerOfSelected(i).speaker, data.emotion[i],
   ]);
   return [["path", "label", "speaker", "emotion"], ...rows]
     .map((row) => `${row.map(cell).join(",")}\r\n`).join("");
@@ -198,7 +198,7 @@ const use = () => {
   find("no-label").hidden = label !== "";
   if (!label) return find("label").focus();
   const samples = selected.map((i) => [
-    data.folder[i], { name: data.name[i], speaker: speakerOfSelected(i), emotion: data.emotion[i] },
+    data.folder[i], { name: data.name[i], emotion: data.emotion[i], ...speakerOfSelected(i) },
   ]);
   document.dispatchEvent(new CustomEvent("lab-samples", { detail: { label, samples } }));
 };
@@ -216,11 +216,15 @@ const parsed = (text) => {
 
 const readSpeakers = async (file) => {
   const [header = [], ...lines] = parsed(await file.text());
-  const [path, speaker] = ["path", "speaker"].map((name) => header.map((one) => one.trim()).indexOf(name));
+  const names = header.map((one) => one.trim());
   const known = new Set(data.name);
-  const found = new Map(path < 0 || speaker < 0 ? [] : lines
-    .map((line) => [(line[path] ?? "").trim().split(/[\\/]/).at(-1), (line[speaker] ?? "").trim()])
-    .filter(([name, who]) => who && known.has(name)));
+  const found = new Map();
+  for (const line of lines) {
+    const [path, speaker, gender, age] = ["path", "speaker", "gender", "age"]
+      .map((column) => (line[names.indexOf(column)] ?? "").trim());
+    const name = path.split(/[\\/]/).at(-1);
+    if (speaker && known.has(name)) found.set(name, { speaker, gender, age });
+  }
   find("speakers-none").hidden = found.size > 0;
   if (found.size) speakerOf = found;
   document.dispatchEvent(new CustomEvent("lab-speakers", { detail: found.size ? found : null }));

@@ -9,7 +9,7 @@ const number = (name) => Number(root.dataset[name]);
 const KEPT = "emotion2vec.samples";  // for this tab of the browser: the other pages are other documents
 const POLL_MS = 500;
 
-/* label to Map of folder to { name, speaker, emotion } */
+/* label to Map of folder to { name, emotion, speaker, gender, age } */
 let groups = new Map();
 let baseChosen = false;  // else the most frequent emotion is proposed
 let sending = false;
@@ -169,8 +169,10 @@ const escaped = (text) => {
 /* RFC 4180, every cell in quotes. */
 const csv = () => {
   const rows = [...groups].flatMap(([label, samples]) => [...samples].map(
-    ([folder, { speaker }]) => [`${folder}/processed_audio.wav`, label, speaker]));
-  return [["path", "label", "speaker"], ...rows]
+    ([folder, { speaker, gender = "", age = "" }]) => [
+      `${folder}/processed_audio.wav`, label, speaker, gender, age,
+    ]));
+  return [["path", "label", "speaker", "gender", "age"], ...rows]
     .map((cells) => `${cells.map((one) => `"${one.replaceAll('"', '""')}"`).join(",")}\r\n`).join("");
 };
 
@@ -238,7 +240,7 @@ document.addEventListener("lab-speakers", ({ detail: speakers }) => {
   find("speakers-none").hidden = speakers !== null;
   if (!speakers) return;
   for (const samples of groups.values()) {
-    for (const one of samples.values()) one.speaker ||= speakers.get(one.name) ?? "";
+    for (const one of samples.values()) Object.assign(one, speakers.get(one.name));
   }
   changed();
 });
