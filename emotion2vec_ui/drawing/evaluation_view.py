@@ -182,7 +182,9 @@ class GroupsView(View):
     @property
     def rows(self) -> tuple[tuple[Group, Box], ...]:
         """The groups with the lowest UAR, each with its interval on a track."""
-        return tuple((one, svg.span(one.uar)) for one in self.grouping.groups[:MAX_GROUPS])
+        return tuple(
+            (one, svg.span(one.uar.low, one.uar.high)) for one in self.grouping.groups[:MAX_GROUPS]
+        )
 
     @property
     def more(self) -> int:

@@ -14,9 +14,11 @@ import numpy as np
 
 from emotion2vec_ui.audio.checks import Quality
 from emotion2vec_ui.audio.levels import Picture
+from emotion2vec_ui.drawing.figures import grouped
 from emotion2vec_ui.reading.calibration import Bin
-from emotion2vec_ui.reading.metrics import Estimate, RiskPoint
+from emotion2vec_ui.reading.metrics import RiskPoint
 from emotion2vec_ui.reading.timeline import Curve, Segment
+from emotion2vec_ui.records.subclasses import CurvePoint
 
 MAX_PIECES = 300
 """Slots of the ribbon of segments: about what a phone has pixels for."""
@@ -338,6 +340,38 @@ def risk(points: Sequence[RiskPoint]) -> str:
     return "M" + "L".join(f"{100 * one.coverage:.2f} {100 - 100 * one.risk:.2f}" for one in points)
 
 
-def span(estimate: Estimate) -> Box:
+def span(low: float, high: float) -> Box:
     """An interval on a track of 0 to 1, as CSS percentages."""
-    return Box(f"{estimate.low:.2%}", f"{estimate.high - estimate.low:.2%}")
+    return Box(f"{low:.2%}", f"{high - low:.2%}")
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A point of a drawing, with what is written at it."""
+
+    x: str
+    y: str
+    label: str
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """UAR over the number of samples, 100 wide from none to all of them, 100 high from 0 to 1.
+
+    Attributes:
+        path: open, through the dots.
+        dots: one for each number of samples, which is its label.
+    """
+
+    path: str
+    dots: tuple[Dot, ...]
+
+
+def learning_curve(points: Sequence[CurvePoint]) -> LearningCurve:
+    """The curve; at least one point."""
+    most = max(one.samples for one in points)
+    dots = tuple(
+        Dot(f"{100 * one.samples / most:.2f}", f"{100 - 100 * one.uar:.2f}", grouped(one.samples))
+        for one in sorted(points, key=lambda one: one.samples)
+    )
+    return LearningCurve("M" + "L".join(f"{one.x} {one.y}" for one in dots), dots)

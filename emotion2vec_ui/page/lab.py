@@ -1,4 +1,4 @@
-"""The lab's page: the map of all recordings, their clusters, and those that stand apart.
+"""The lab's page: the map of all recordings, clusters, those that stand apart, sub-classes.
 
 Like `history`, Gradio's components and their events. What takes long runs in `lab/atlas`, and is
 watched here; the script in `assets/lab.js` reads the points from the API and draws them.
@@ -28,11 +28,12 @@ from emotion2vec_ui.lab.atlas import Atlas, Map, Task
 from emotion2vec_ui.lab.index import spaces
 from emotion2vec_ui.lab.outliers import Outliers
 from emotion2vec_ui.page.events import connect, last_of
+from emotion2vec_ui.page.subclasses import SubclassSection
 from emotion2vec_ui.page.words import word
+from emotion2vec_ui.pipeline.recogniser import Recogniser
 from emotion2vec_ui.records.clusters import Clusters
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.records.index_file import row_of
-from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
 NAME = "Lab"
@@ -50,18 +51,18 @@ SCRIPTS = ("map.js", "lab.js")
 T = TypeVar("T")
 
 
-def add(blocks: gr.Blocks, atlas: Atlas, history: History, settings: Settings) -> None:
+def add(blocks: gr.Blocks, recogniser: Recogniser, atlas: Atlas, history: History) -> None:
     """Lays the page out inside `blocks`, of which a route is open, and connects it."""
-    _LabPage(blocks, atlas, history, settings)
+    _LabPage(blocks, recogniser, atlas, history)
 
 
 class _LabPage:
     def __init__(
-        self, blocks: gr.Blocks, atlas: Atlas, history: History, settings: Settings
+        self, blocks: gr.Blocks, recogniser: Recogniser, atlas: Atlas, history: History
     ) -> None:
         self._atlas = atlas
         self._history = history
-        self._queued = not settings.no_gradio_queue
+        self._queued = not recogniser.settings.no_gradio_queue
         gr.HTML(draw(status_view.header("lab")), elem_id="top")
         state = gr.HTML(draw(lab_view.LabProgressView("map", None)), elem_id="lab-state")
         scripts = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -88,6 +89,7 @@ class _LabPage:
             refresh = gr.Button(word("lab.refresh"), elem_id="lab-refresh", min_width=120)
         clusters = gr.HTML(elem_id="lab-clusters")
         apart = gr.HTML(elem_id="lab-outliers")
+        SubclassSection(blocks, recogniser)
         gr.HTML(draw(status_view.FooterView()), elem_id="bottom")
 
         self._connect(blocks.load, self._models, [model], [model])

@@ -18,26 +18,15 @@ from typing import Any, Generic, TypeVar
 import gradio as gr
 
 from emotion2vec_ui import texts
-from emotion2vec_ui.batch.jobs import Jobs
 from emotion2vec_ui.drawing import robustness_view, status_view
 from emotion2vec_ui.drawing.render import View, draw
 from emotion2vec_ui.drawing.result_view import shown
 from emotion2vec_ui.errors import MissingAudio, as_known
-from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import Status
-from emotion2vec_ui.page import batch as batch_page
-from emotion2vec_ui.page import history as history_page
-from emotion2vec_ui.page import lab as lab_page
 from emotion2vec_ui.page.events import connect, last_of
 from emotion2vec_ui.page.similar import SimilarBox
 from emotion2vec_ui.page.subclass_choice import SubclassChoice
-from emotion2vec_ui.page.words import (
-    language,
-    one_language_at_a_time,
-    script_facts,
-    translations,
-    word,
-)
+from emotion2vec_ui.page.words import language, word
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser, Recognition
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
@@ -45,12 +34,7 @@ from emotion2vec_ui.records.report import GRANULARITIES
 from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
-ASSETS = Path(__file__).parent / "assets"
-EXAMPLES = ASSETS / "examples"
-STYLES = ("page.css", "form.css", "history.css", "similar.css", "lab.css", "batch.css")
-SCRIPTS = ("page.js", "form.js", "result.js")
-"""In the order in which they run."""
-
+EXAMPLES = Path(__file__).parent / "assets" / "examples"
 POLL_S = 0.2
 """How often a running recognition is looked at: often enough to feel live, and cheap."""
 
@@ -59,18 +43,6 @@ BADGE_POLL_S = 2.0
 
 CACHE_CHECK_S, CACHE_KEEP_S = 3600, 86_400
 """Uploads are looked through every hour and removed after a day."""
-
-FONTS = (
-    "system-ui",
-    "-apple-system",
-    "Segoe UI",
-    "PingFang SC",
-    "Microsoft YaHei",
-    "Noto Sans CJK SC",
-    "sans-serif",
-)
-MONOSPACE_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-"""Of the system: nothing is fetched from a font server."""
 
 T = TypeVar("T")
 
@@ -81,55 +53,18 @@ Count = Callable[[gr.Request], None]
 """Counts one recognition against the caller's rate limit; raises RateLimited above it."""
 
 
-def build(
-    recogniser: Recogniser,
-    *,
-    settings: Settings,
-    history: History,
-    jobs: Jobs,
-    atlas: Atlas,
-    count: Count,
-) -> tuple[gr.Blocks, dict[str, Any]]:
-    """Builds the pages.
+class MainPage:
+    """The components and the handlers that share the recogniser.
 
     Args:
         recogniser: does the work.
         settings: of the program.
         history: past results.
-        jobs: many recordings at once.
-        atlas: clusters and map of past results.
         count: called before each recognition.
 
-    Returns:
-        The pages, and the options with which `gr.mount_gradio_app` shows them as meant.
+    Attributes:
+        blocks: the page.
     """
-    page = _Page(recogniser, settings, history, count)
-    with page.blocks.route(batch_page.NAME, batch_page.PATH, show_in_navbar=False) as blocks:
-        batch_page.add(blocks, jobs, settings)
-    with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False) as blocks:
-        history_page.add(blocks, history, settings)
-    with page.blocks.route(lab_page.NAME, lab_page.PATH, show_in_navbar=False) as blocks:
-        lab_page.add(blocks, atlas, history, settings)
-    styles = [(ASSETS / name).read_text(encoding="utf-8") for name in STYLES]
-    scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    options = {
-        "theme": _theme(),
-        "css": "\n".join([one_language_at_a_time(), *styles]),
-        "head": f"<style>{(ASSETS / 'first.css').read_text(encoding='utf-8')}</style>"
-        f"<script>window.emotionPageFacts = {script_facts(settings)};</script>"
-        + "".join(f"<script>{one}</script>" for one in scripts),
-        "i18n": translations(),
-        "allowed_paths": [str(EXAMPLES)],
-        "run_history": False,
-        "footer_links": [],
-        # Gradio would show any exception's text; ours are shown by the page itself.
-        "show_error": False,
-    }
-    return page.blocks, options
-
-
-class _Page:
-    """The components and the handlers that share the recogniser."""
 
     def __init__(
         self, recogniser: Recogniser, settings: Settings, history: History, count: Count
@@ -492,13 +427,3 @@ def _recognised(recognition: Recognition) -> View:
     assert recognition.saved is not None
     folder = recognition.saved.folder
     return shown(recognition.report, folder.name, store.files_in(folder))
-
-
-def _theme() -> gr.themes.Base:
-    return gr.themes.Base(
-        primary_hue=gr.themes.colors.indigo,
-        neutral_hue=gr.themes.colors.slate,
-        radius_size=gr.themes.sizes.radius_md,
-        font=FONTS,
-        font_mono=MONOSPACE_FONTS,
-    )

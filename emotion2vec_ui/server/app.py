@@ -420,10 +420,10 @@ def _mount_page(app: FastAPI, service: Service) -> None:
     # Only here is Gradio imported: it takes seconds, and the command line has no use for it.
     import gradio
 
-    from emotion2vec_ui.page import gradio_internals, recognise
+    from emotion2vec_ui.page import gradio_internals, pages
 
     with gradio_internals.without_applications():
-        blocks, options = recognise.build(
+        blocks, options = pages.build(
             service.recogniser,
             settings=settings,
             history=service.history,

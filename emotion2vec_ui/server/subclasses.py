@@ -62,6 +62,20 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Training:
+    """The training that runs now."""
+
+    name: str
+    """Of the set."""
+    step: subclass.Step
+    """hear: the model hears the recordings; fit: heads are fitted and judged."""
+    done: int
+    """Parts of the step that are done."""
+    total: int
+    """All parts of the step; 0 while that is not known."""
+
+
+@dataclass(frozen=True)
 class KeptList:
     """All sets of sub-classes."""
 
@@ -69,6 +83,8 @@ class KeptList:
 
     subclasses: list[Kept]
     """In order of their names."""
+    training: Training | None
+    """How far the training is that runs now; null where none does."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,7 @@ def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
     outputs = recogniser.settings.outputs
     # One at a time: each takes the processor for minutes.
     training = anyio.CapacityLimiter(1)
+    running: Training | None = None
 
     @app.get(
         "/api/subclasses",
@@ -121,7 +138,7 @@ def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
                     small=card.small,
                 )
             )
-        return _json(to_json(KeptList(found)))
+        return _json(to_json(KeptList(found, running)))
 
     @app.get(
         "/api/subclasses/{name}",
@@ -184,19 +201,29 @@ def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
         ] = False,
         licence: Annotated[str, Form(description="Of what is trained, for its card.")] = "",
     ) -> Response:
+        def progress(step: subclass.Step, done: int, total: int) -> None:
+            nonlocal running
+            running = Training(name, step, done, total)
+
         def work() -> bytes:
+            nonlocal running
             limit_bytes = recogniser.settings.max_upload_bytes
-            with contextlib.ExitStack() as unpacked:
-                paths = [
-                    unpacked.enter_context(_unpacked(one.file, one.filename or "", limit_bytes))
-                    for one in manifest
-                ]
-                card = subclass.train(
-                    subclass.Wanted(tuple(paths), of, name, allow_small, licence),
-                    _within(outputs),
-                    recogniser,
-                    lambda: recogniser.holder.get(MODEL_WAIT_S),
-                )
+            progress("hear", 0, 0)
+            try:
+                with contextlib.ExitStack() as unpacked:
+                    paths = [
+                        unpacked.enter_context(_unpacked(one.file, one.filename or "", limit_bytes))
+                        for one in manifest
+                    ]
+                    card = subclass.train(
+                        subclass.Wanted(tuple(paths), of, name, allow_small, licence),
+                        _within(outputs),
+                        recogniser,
+                        lambda: recogniser.holder.get(MODEL_WAIT_S),
+                        on_progress=progress,
+                    )
+            finally:
+                running = None
             return subclasses.to_json(card)
 
         return _json(await anyio.to_thread.run_sync(work, limiter=training))

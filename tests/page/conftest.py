@@ -94,6 +94,7 @@ def visit(browser, server) -> Iterator[Callable[..., Visit]]:
         width: int = 1280,
         script: str = "",
         path: str = "",
+        ready: str = "#start",
         **options,
     ) -> Visit:
         context = browser.new_context(
@@ -112,7 +113,7 @@ def visit(browser, server) -> Iterator[Callable[..., Visit]]:
         page.on("request", lambda request: one.foreign.append(request.url))
         opened.append((one, context, at.url))
         page.goto(at.url + path)
-        page.wait_for_selector("#start")
+        page.wait_for_selector(ready)
         return one
 
     yield open_page

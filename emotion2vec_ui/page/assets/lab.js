@@ -10,7 +10,7 @@ const MAX_ENTRIES = 40;  // buttons of the legend
 
 let data = null;  // columns of /api/map
 let clusterOf = null;  // folder to id, from /api/clusters
-let speakerOf = null;  // file name to speaker, from a CSV
+let speakerOf = null;  // file name to { speaker, gender, age }, from a CSV
 let colouring = "emotion";
 let selected = [];  // positions
 let playing = -1;
@@ -45,7 +45,7 @@ const COLOURINGS = {
     look: (key) => (key === -1 ? ["lab-nothing"] : ["lab-c", key]),
   },
   speaker: {
-    of: (i) => speakerOf?.get(data.name[i]) ?? "",
+    of: (i) => speakerOf?.get(data.name[i])?.speaker ?? "",
     words: (key) => (key === "" ? word("speaker.none") : escaped(key)),
     look: (key, position) => (key === "" ? ["lab-nothing"] : ["lab-c", position + 1]),
   },
@@ -143,7 +143,7 @@ const playButton = (i) => {
 const facts = (i) => {
   const said = [`${word(`emotion.${data.emotion[i]}`)} ${(100 * data.confidence[i]).toFixed(1)}%`];
   if (clusterOf) said.push(COLOURINGS.cluster.words(COLOURINGS.cluster.of(i)));
-  if (speakerOf?.has(data.name[i])) said.push(escaped(speakerOf.get(data.name[i])));
+  if (speakerOf?.has(data.name[i])) said.push(escaped(speakerOf.get(data.name[i]).speaker));
   return said.join(" · ");
 };
 
@@ -172,10 +172,13 @@ const cell = (text) => {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
 
+/* From the CSV, else what was typed for all of the selection. */
+const speakerOfSelected = (i) => speakerOf?.get(data.name[i]) ?? { speaker: find("speaker").value.trim() };
+
 const csv = () => {
   const label = find("label").value.trim();
   const rows = selected.map((i) => [
-    `${data.folder[i]}/processed_audio.wav`, label, speakerOf?.get(data.name[i]) ?? "", data.emotion[i],
+    `${data.folder[i]}/processed_audio.wav`, label, speakerOfSelected(i).speaker, data.emotion[i],
   ]);
   return [["path", "label", "speaker", "emotion"], ...rows]
     .map((row) => `${row.map(cell).join(",")}\r\n`).join("");
@@ -187,6 +190,17 @@ const save = () => {
   link.download = `${find("label").value.trim().replace(/[^\p{L}\p{N}_-]+/gu, "_") || "selection"}.csv`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+};
+
+/* To the form that trains sub-classes, which is another component. */
+const use = () => {
+  const label = find("label").value.trim();
+  find("no-label").hidden = label !== "";
+  if (!label) return find("label").focus();
+  const samples = selected.map((i) => [
+    data.folder[i], { name: data.name[i], emotion: data.emotion[i], ...speakerOfSelected(i) },
+  ]);
+  document.dispatchEvent(new CustomEvent("lab-samples", { detail: { label, samples } }));
 };
 
 /* Cells of a CSV, line by line. */
@@ -202,13 +216,18 @@ const parsed = (text) => {
 
 const readSpeakers = async (file) => {
   const [header = [], ...lines] = parsed(await file.text());
-  const [path, speaker] = ["path", "speaker"].map((name) => header.map((one) => one.trim()).indexOf(name));
+  const names = header.map((one) => one.trim());
   const known = new Set(data.name);
-  const found = new Map(path < 0 || speaker < 0 ? [] : lines
-    .map((line) => [(line[path] ?? "").trim().split(/[\\/]/).at(-1), (line[speaker] ?? "").trim()])
-    .filter(([name, who]) => who && known.has(name)));
+  const found = new Map();
+  for (const line of lines) {
+    const [path, speaker, gender, age] = ["path", "speaker", "gender", "age"]
+      .map((column) => (line[names.indexOf(column)] ?? "").trim());
+    const name = path.split(/[\\/]/).at(-1);
+    if (speaker && known.has(name)) found.set(name, { speaker, gender, age });
+  }
   find("speakers-none").hidden = found.size > 0;
   if (found.size) speakerOf = found;
+  document.dispatchEvent(new CustomEvent("lab-speakers", { detail: found.size ? found : null }));
   paint();
   select(selected);
 };
@@ -327,6 +346,7 @@ element.addEventListener("click", (event) => {
   if (zoom === "fit") map?.fit();
   else if (zoom) map?.zoomBy(zoom === "in" ? 1.5 : 1 / 1.5);
   if (on("csv") !== undefined) save();
+  if (on("use") !== undefined) use();
   if (on("clear") !== undefined) select([]);
   if (on("toggle") !== undefined) play(playing);
   if (on("close") !== undefined) closePlayer();
@@ -352,6 +372,13 @@ const showSelected = (fits) => {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   element.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
 };
+
+/* From the form that trains sub-classes. */
+document.addEventListener("lab-select", ({ detail: folders }) => {
+  const wanted = new Set(folders);
+  if (data) showSelected((i) => wanted.has(data.folder[i]));
+});
+document.addEventListener("lab-speakers-file", ({ detail: file }) => { if (data) readSpeakers(file); });
 
 /* Buttons of clusters and outliers, which stand in other components. */
 document.addEventListener("click", (event) => {
