@@ -85,7 +85,7 @@ class KeptList:
     __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     subclasses: list[Kept]
-    """In order of their names. One whose card cannot be read is left out: ask for it by its name."""
+    """In order of their names, without those whose cards cannot be read."""
     training: Training | None
     """How far the training is that runs now; null where none does."""
 
