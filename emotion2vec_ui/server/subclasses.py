@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import tempfile
 import zipfile
@@ -18,13 +19,15 @@ from fastapi import Path as AddressPart
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from emotion2vec_ui.errors import AudioUnreadable, BadField, UploadTooLarge
+from emotion2vec_ui.errors import AudioUnreadable, BadField, EmotionError, UploadTooLarge
 from emotion2vec_ui.lab import subclass
 from emotion2vec_ui.pipeline.recogniser import MODEL_WAIT_S, Recogniser
 from emotion2vec_ui.records import subclasses
 from emotion2vec_ui.records.subclasses import Card
 from emotion2vec_ui.server.access import Limits, limited
 from emotion2vec_ui.server.schemas import BAD_FIELD, RECOGNITION_ERRORS, ErrorBody, Responses
+
+log = logging.getLogger(__name__)
 
 TRAINING = Limits(body="recording", counted=True)
 
@@ -82,7 +85,7 @@ class KeptList:
     __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     subclasses: list[Kept]
-    """In order of their names."""
+    """In order of their names, without those whose cards cannot be read."""
     training: Training | None
     """How far the training is that runs now; null where none does."""
 
@@ -122,7 +125,11 @@ def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
         answering = recogniser.holder.current
         found = []
         for name in subclasses.names(outputs):
-            card = subclasses.card(outputs, name)
+            try:
+                card = subclasses.card(outputs, name)
+            except EmotionError as error:
+                log.warning("%s", error)
+                continue
             found.append(
                 Kept(
                     name=name,

@@ -11,6 +11,7 @@ import pytest
 from emotion2vec_ui.drawing import svg
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.reading.timeline import Curve, Segment
+from emotion2vec_ui.records.subclasses import CurvePoint
 from tests import past
 
 
@@ -122,3 +123,10 @@ def test_paths_hold_nothing_but_numbers():
     paths = [one.path for one in svg.areas(made.curve, made.labels, EMOTIONS)]
     paths += [svg.wave(made.quality).outline, svg.spectrum(made.quality.picture)]
     assert all(re.fullmatch(r"M[-0-9. L]+Z", one) for one in paths)
+
+
+def test_a_learning_curve_rises_with_the_samples():
+    curve = svg.learning_curve([CurvePoint(400, 0.75), CurvePoint(100, 0.5)])
+    # A quarter of the samples stands at a quarter of the width; y counts from the top.
+    assert curve.path == "M25.00 50.00L100.00 25.00"
+    assert [one.label for one in curve.dots] == ["100", "400"]

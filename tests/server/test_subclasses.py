@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,17 @@ def test_the_list_says_what_can_be_used(trained):
     ]
 
 
+def test_a_set_whose_card_cannot_be_read_does_not_hide_the_others(trained):
+    card = subclasses.save(trained.outputs, past_subclasses.trained(name="broken"))
+    folder = trained.outputs / subclasses.FOLDER_NAME / "broken" / str(card.version)
+    (folder / subclasses.CARD_NAME).write_text("{", "utf-8")
+    listed = requests.get(f"{trained.url}/api/subclasses", timeout=10).json()
+    assert [one["name"] for one in listed["subclasses"]] == ["calls", "foreign", "tone"]
+    assert listed["training"] is None
+    assert requests.get(f"{trained.url}/api/subclasses/broken", timeout=10).status_code == 500
+    subclasses.remove(trained.outputs, "broken")
+
+
 def test_cards_versions_and_removal(trained):
     url = f"{trained.url}/api/subclasses/calls"
     assert requests.get(url, timeout=10).json()["uar"] == 0.9
@@ -128,6 +140,23 @@ def test_an_archive_is_trained(trained, tmp_path):
     assert list(predict(trained, "hiss").json()["subclasses"]["hiss"]["scores"]) == card["classes"]
     again = train(trained, "clips.zip", archive(tmp_path))
     assert again.json()["version"] == 2
+
+
+def test_the_list_says_how_far_a_training_is(trained, tmp_path):
+    write_labelled(tmp_path)
+    seen = []
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(train, trained, "clips.zip", archive(tmp_path), name="watched")
+        while not done.done():
+            answer = requests.get(f"{trained.url}/api/subclasses", timeout=10).json()
+            if answer["training"] is not None:
+                seen.append(answer["training"])
+    assert done.result().status_code == 200
+    assert {one["name"] for one in seen} == {"watched"}
+    assert "fit" in {one["step"] for one in seen}
+    assert all(0 <= one["done"] <= one["total"] for one in seen)
+    answer = requests.get(f"{trained.url}/api/subclasses", timeout=10).json()
+    assert answer["training"] is None
 
 
 def test_a_table_names_past_results_and_nothing_else(trained, tmp_path):
