@@ -305,6 +305,8 @@ def test_the_openapi_schema_holds(server):
         "--max-examples", str(10 * FACTOR),
         "--seed", "1",
         "--generation-database", "none",
+        # Clusters and a map are waited for up to 30 s before 503 tells to come again.
+        "--request-timeout", "60",
         "--no-color",
     ]  # fmt: skip
     ran = subprocess.run(
