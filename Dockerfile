@@ -49,6 +49,8 @@ COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY app.py pyproject.toml requirements.txt ./
 COPY emotion2vec_ui ./emotion2vec_ui
+# Once here and not at each start: the program may not write here.
+RUN python -m compileall -q --invalidation-mode unchecked-hash emotion2vec_ui
 # By number, so that Kubernetes can see that it is not root.
 USER 10001:10001
 VOLUME ["/models", "/outputs"]

@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402
 
-from benchmarks.machine import describe  # noqa: E402
 from benchmarks.speed import mixed_clips  # noqa: E402
 from benchmarks.synthetic_audio import RATE_HZ, speechlike, write_soundfile  # noqa: E402
+from emotion2vec_ui.models.machine import describe  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "batch.md"
 FORMATS = (("wav", "WAV", "PCM_16"), ("flac", "FLAC", "PCM_16"), ("ogg", "OGG", "VORBIS"))

@@ -22,7 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import describe, peak_rss_mb  # noqa: E402
+from benchmarks.memory import peak_rss_mb  # noqa: E402
+from emotion2vec_ui.models.machine import describe  # noqa: E402
 from emotion2vec_ui.reading.scoring import softmax  # noqa: E402
 
 REPEATS = 3

@@ -28,12 +28,13 @@ import soundfile  # noqa: E402
 import soxr  # noqa: E402
 from scipy import ndimage, signal  # noqa: E402
 
-from benchmarks.machine import describe, peak_rss_mb  # noqa: E402
+from benchmarks.memory import peak_rss_mb  # noqa: E402
 from benchmarks.synthetic_audio import speechlike, write_av  # noqa: E402
 from emotion2vec_ui.audio.checks import Quality  # noqa: E402
 from emotion2vec_ui.audio.damage import active_level_dbfs  # noqa: E402
 from emotion2vec_ui.audio.load import load  # noqa: E402
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ  # noqa: E402
+from emotion2vec_ui.models.machine import describe  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "quality.md"
 HOUR_S = 3600.0

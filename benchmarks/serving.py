@@ -26,8 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import describe  # noqa: E402
 from benchmarks.synthetic_audio import speechlike, write_av, write_soundfile  # noqa: E402
+from emotion2vec_ui.models.machine import describe  # noqa: E402
 
 START_S = 120.0
 ALONE = 100

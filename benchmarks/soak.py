@@ -22,8 +22,8 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machine import describe  # noqa: E402
 from benchmarks.serving import PACKAGES, Server, form, make_clips, post  # noqa: E402
+from emotion2vec_ui.models.machine import describe  # noqa: E402
 
 SAMPLES = 40
 

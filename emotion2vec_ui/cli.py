@@ -8,8 +8,6 @@ commands: `--help` and `doctor` must work, and quickly, where torch is broken.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
 import json
 import logging
 import os
@@ -17,13 +15,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion2vec_ui import __version__, logs, texts
 from emotion2vec_ui.batch import command as batch_command
+from emotion2vec_ui.batch import evaluate_command
+from emotion2vec_ui.commands import bench, export
 from emotion2vec_ui.console import (
     FAILED,
     INTERRUPTED,
@@ -35,6 +35,8 @@ from emotion2vec_ui.console import (
     say,
 )
 from emotion2vec_ui.errors import EmotionError, OutputError
+from emotion2vec_ui.lab import command as lab_command
+from emotion2vec_ui.lab import subclass_command
 from emotion2vec_ui.settings import (
     Parser,
     Settings,
@@ -46,11 +48,10 @@ from emotion2vec_ui.settings import (
 
 if TYPE_CHECKING:
     from emotion2vec_ui.audio.damage import Condition
-    from emotion2vec_ui.audio.load import Clip
     from emotion2vec_ui.models.download import Progress
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
     from emotion2vec_ui.records.report import Report
     from emotion2vec_ui.records.robustness import RobustnessTest
+    from emotion2vec_ui.server.access import Guard
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,6 @@ BAR_CELLS = 24
 
 SENDING_S = 2
 """How long answers may take to be sent when all work is done."""
-
-LISTEN_BACKLOG = 2048
-"""uvicorn's own default."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -123,6 +121,13 @@ def _parser() -> Parser:
     predict_.add_argument(
         "--extract-embedding", action="store_true", help="save embedding.npy as well"
     )
+    predict_.add_argument(
+        "--subclass",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="divide a base emotion's score among trained sub-classes; several",
+    )
     predict_.add_argument("--no-save", action="store_true", help="write nothing under outputs")
     predict_.add_argument("--json", action="store_true", help="print JSON, one object a line")
 
@@ -144,10 +149,38 @@ def _parser() -> Parser:
         "--out", type=Path, metavar="FILE", help="default: reference.npz beside the model"
     )
 
+    similar = add(
+        "similar",
+        lab_command.similar,
+        "recordings most like one",
+        ("model", "audio"),
+    )
+    lab_command.add_similar_arguments(similar)
+
+    outliers = add("outliers", lab_command.outliers, "recordings that stand apart", ("audio",))
+    lab_command.add_outliers_arguments(outliers)
+
     batch_ = add(
         "batch", batch_command.run, "recognise many files into one table", ("model", "audio")
     )
     batch_command.add_arguments(batch_)
+
+    export.add_arguments(
+        add("export", export.run, "write the model for other programs", ("model",))
+    )
+    bench.add_arguments(
+        add("bench", bench.run, "how fast this machine is, and what to switch on",
+            ("model", "audio"))
+    )  # fmt: skip
+    cluster = add("cluster", lab_command.cluster, "group past recordings", ("audio",))
+    lab_command.add_cluster_arguments(cluster)
+    evaluate_ = add(
+        "evaluate", evaluate_command.run, "measure the model on labelled recordings",
+        ("model", "audio"),
+    )  # fmt: skip
+    evaluate_command.add_arguments(evaluate_)
+    subclass = add("subclass", subclass_command.run, "sub-classes of one's own", ())
+    subclass_command.add_arguments(subclass)
 
     download = add("download", download_model, "fetch the model before it is needed", ("model",))
     download.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -168,14 +201,16 @@ def _settings(options: argparse.Namespace) -> Settings:
 def serve(settings: Settings, options: argparse.Namespace) -> int:
     """Runs the server until it is told to stop."""
     logs.configure(settings.log_format)
-    listener = _listen(settings)
+    from emotion2vec_ui.listening import listen
+
+    listener = listen(settings)
     if listener is None:
         return FAILED
     import asyncio
 
     import uvicorn
 
-    from emotion2vec_ui.server.app import create_app
+    from emotion2vec_ui.server.opening import Opening, StartFailed
 
     class Server(uvicorn.Server):
         """Finishes recognitions first, and only then closes connections.
@@ -186,7 +221,7 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             """Called once the signal has come; a second Ctrl-C ends the wait."""
-            stop = threading.Thread(target=app.app.state.service.stop, daemon=True)
+            stop = threading.Thread(target=opening.stop, daemon=True)
             stop.start()
             while stop.is_alive() and not self.force_exit:
                 await asyncio.sleep(0.05)
@@ -200,12 +235,21 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
             for connection in list(self.server_state.connections):
                 connection.transport.close()
 
+    def make() -> Guard:
+        from emotion2vec_ui.server.app import create_app
+
+        app = create_app(settings)
+        shown = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
+        log.info("listening on http://%s:%d", shown, settings.server_port)
+        return app
+
+    def stop() -> None:
+        server.should_exit = True
+
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    app = create_app(settings)
-    shown = "localhost" if settings.server_name in ("0.0.0.0", "::") else settings.server_name
-    log.info("listening on http://%s:%d", shown, settings.server_port)
+    opening = Opening(make, stop, settings)
     config = uvicorn.Config(
-        app,
+        opening,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2 * SENDING_S,
@@ -214,23 +258,28 @@ def serve(settings: Settings, options: argparse.Namespace) -> int:
     )
     server = Server(config)
     server.run(sockets=[listener])
-    return OK if server.started else FAILED
+    if opening.failure is not None and not isinstance(opening.failure, StartFailed):
+        raise opening.failure
+    return OK if server.started and opening.failure is None else FAILED
 
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises each file; one that fails does not stop the others."""
-    from emotion2vec_ui.records.report import to_dict
+    from emotion2vec_ui.pipeline import standalone
 
     logs.configure("text")
     lang = language(settings)
     failed = 0
-    with _recogniser(settings) as recogniser:
+    with standalone.recogniser(settings, options.files) as recogniser:
+        from emotion2vec_ui.records.report import to_dict  # while the model is loaded
+
         for path in options.files:
             try:
                 result = recogniser.analyse(
                     path,
                     granularity=options.granularity,
                     extract_embedding=options.extract_embedding,
+                    subclass=options.subclass,
                     lang=lang,
                     save=not options.no_save,
                 )
@@ -254,7 +303,9 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
 def robustness(settings: Settings, options: argparse.Namespace) -> int:
     """Recognises one file under noise and codecs, and says where the answer flips."""
     logs.configure("text")
-    with _recogniser(settings) as recogniser:
+    from emotion2vec_ui.pipeline import standalone
+
+    with standalone.recogniser(settings, [options.file]) as recogniser:
         test = recogniser.robustness(options.file, seed=options.seed)
     if options.json:
         print_json(asdict(test))
@@ -360,25 +411,6 @@ def doctor_(settings: Settings, options: argparse.Namespace) -> int:
     return doctor.exit_code(findings)
 
 
-@contextlib.contextmanager
-def _recogniser(settings: Settings) -> Iterator[Recogniser]:
-    """A recogniser for one command: it decodes in this process and loads the model once."""
-    from emotion2vec_ui.audio.load import load
-    from emotion2vec_ui.models.holder import ModelHolder
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
-
-    def decode(path: Path, name: str) -> Clip:
-        return load(path, name=name, max_duration_s=settings.max_duration_s)
-
-    holder = ModelHolder(settings)
-    recogniser = Recogniser(settings, holder, decode)
-    holder.start()
-    try:
-        yield recogniser
-    finally:
-        recogniser.stop(timeout_s=1.0)
-
-
 def _robustness_as_text(test: RobustnessTest, lang: str) -> str:
     lines = [f"{test.source.name} [{test.model.id}], seed {test.seed}"]
     for outcome in test.outcomes:
@@ -422,6 +454,7 @@ def _as_text(path: Path, report: Report, folder: Path | None, lang: str) -> str:
     for emotion, score in sorted(report.nine_scores.items(), key=lambda item: -item[1]):
         bar = "#" * round(score * BAR_CELLS)
         lines.append(f"  {emotion:<10} {score:6.1%} {bar}")
+    lines += subclass_command.lines(report, lang)
     lines += [
         f"  {one.start_s:8.2f}-{one.end_s:.2f} s  {one.emotion} {one.confidence:.0%}"
         for one in report.segments
@@ -431,31 +464,3 @@ def _as_text(path: Path, report: Report, folder: Path | None, lang: str) -> str:
     if folder is not None:
         lines.append(f"  -> {folder}")
     return "\n".join(lines)
-
-
-def _listen(settings: Settings) -> socket.socket | None:
-    """The listening socket; without one None, and the reason on standard error.
-
-    Bound before anything heavy is imported, so that a taken port is told at once.
-    """
-    from emotion2vec_ui.doctor import port_holder
-
-    name, port = settings.server_name.strip("[]"), settings.server_port
-    family = socket.AF_INET6 if ":" in name else socket.AF_INET
-    # With the protocol said, asyncio sets TCP_NODELAY; without it each answer waits 40 ms for the
-    # client's delayed acknowledgement of its headers.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((name, port))
-        listener.listen(LISTEN_BACKLOG)
-        return listener
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            process = port_holder(port)
-            by = f" by {process}" if process else ""
-            say(f"Port {port} is taken{by}. Stop that, or choose another with --server-port.")
-        else:
-            say(f"Cannot listen on {name}:{port}: {error.strerror}. See --server-name.")
-        return None

@@ -19,14 +19,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from emotion2vec_ui.errors import EmotionError
-from emotion2vec_ui.models import files
+from emotion2vec_ui.listening import is_this_program, port_holder
+from emotion2vec_ui.models import files, nvidia, runtime
 from emotion2vec_ui.models.files import BUILT_IN_DIRECTORY, BUILT_IN_WEIGHTS_NAME, SLIM_NAME
 from emotion2vec_ui.settings import AUTO, COMPACT, ROOT_DIR, Settings, is_loopback
 from emotion2vec_ui.texts import Phrase, text
@@ -100,6 +100,7 @@ def run(settings: Settings) -> list[Finding]:
         _torch_and_torchaudio,
         _decoders,
         _gpu,
+        _runtime,
         _memory,
         _disk,
         _outputs_writable,
@@ -305,6 +306,30 @@ def _gpu(settings: Settings) -> Iterator[Finding]:
             yield Finding("gpu", OK, value)
 
 
+def _runtime(settings: Settings) -> Iterator[Finding]:
+    """What would compute; OpenVINO is imported, to see whether it can be."""
+    on_gpu = settings.device.startswith("cuda") or (
+        settings.device == "auto" and nvidia.has_gpu() and _has_cuda_libraries()
+    )
+    built_in = settings.model == COMPACT
+    with contextlib.suppress(EmotionError):  # the model's own check reports it
+        built_in = built_in or (settings.model == AUTO and files.resolve(settings) is None)
+    device = "cuda" if on_gpu else "cpu"
+    try:
+        expected = runtime.expect(settings, device, built_in=built_in)
+    except EmotionError as error:
+        yield Finding("runtime", FAIL, Phrase(f"error.{error.code}", **error.facts))
+        return
+    facts = {"device": device, "precision": expected.precision, "reason": expected.why_pytorch}
+    if expected.why_pytorch is None:
+        found = Phrase("doctor.runtime_openvino", version=_version("openvino") or "?", **facts)
+        yield Finding("runtime", OK, found)
+        return
+    found = Phrase("doctor.runtime_pytorch", version=_version("torch") or "-", **facts)
+    remedy = Phrase("doctor.remedy.install") if expected.openvino_broken else None
+    yield Finding("runtime", WARN if remedy else OK, found, remedy)
+
+
 def _nvidia_smi() -> list[tuple[str, float, float]]:
     """Name, total and free memory in MB of each NVIDIA GPU; none where there is no driver."""
     program = shutil.which("nvidia-smi")
@@ -412,7 +437,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
         try:
             probe.bind((name.strip("[]"), port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE and _is_this_program(name, port):
+            if error.errno == errno.EADDRINUSE and is_this_program(name, port):
                 yield Finding("port", OK, Phrase("doctor.port_ours", address=value))
             elif error.errno == errno.EADDRINUSE:
                 holder = port_holder(port)
@@ -427,37 +452,6 @@ def _port(settings: Settings) -> Iterator[Finding]:
         yield Finding("port", OK, value)
     else:
         yield Finding("port", WARN, value, Phrase("doctor.remedy.open_server"))
-
-
-def _is_this_program(name: str, port: int) -> bool:
-    """Whether this program listens there already: operators run `doctor` beside it."""
-    host = "127.0.0.1" if name in ("0.0.0.0", "localhost") else name
-    try:
-        with urllib.request.urlopen(f"http://{host}:{port}/health", timeout=2) as answer:
-            return set(json.load(answer)) == {"status", "version"}
-    except (OSError, ValueError):
-        return False
-
-
-def port_holder(port: int) -> str | None:
-    """The process that listens on a TCP port, as "name (pid N)"; None where /proc does not say."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                # Local address is HEX:HEX; state 0A is LISTEN.
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    inodes.add(f"socket:[{fields[9]}]")
-    for process in Path("/proc").glob("[0-9]*") if inodes else ():
-        # Other users' processes are not readable, and any process may end meanwhile.
-        with contextlib.suppress(OSError):
-            for descriptor in (process / "fd").iterdir():
-                with contextlib.suppress(OSError):
-                    if os.readlink(descriptor) in inodes:
-                        name = (process / "comm").read_text().strip()
-                        return f"{name} (pid {process.name})"
-    return None
 
 
 # --- the model ----------------------------------------------------------------------------------

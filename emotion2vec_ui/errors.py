@@ -6,22 +6,30 @@ each in the API, the page and the command line maps these; nothing else does.
     EmotionError (500)
         InputError (400)
             MissingAudio, BadField, AudioUnreadable, ManifestError, NoRecordings (400)
-            UploadTooLarge, AudioTooLong (413)
+            SubclassRefused, SubclassOfOtherModel, NoFiles, UploadUnusable (400)
+            UploadTooLarge, AudioTooLong, JobTooLarge (413)
             AudioDecodeError (415)
             AudioUnusable (422)
                 AudioTooShort, AudioEmpty, AudioNotFinite, AudioSilent (422)
         AccessError
             Unauthorized (401), ForeignOrigin (403), RateLimited (429)
         Unavailable (503)
-            QueueFull, ModelNotReady, DeviceLost, ShuttingDown (503)
+            QueueFull, ModelNotReady, DeviceLost, ShuttingDown, StillComputing,
+            JobsElsewhere (503)
         ModelError (500)
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
         OutputError (500)
-            ResultsFileError (500)
+            ResultsFileError, ExportError (500)
             DiskFull, BatchDiskFull (507)
+        JobStopped (500)
         PackageMissing (500)
-        ResultNotFound (404)
+        SubclassDamaged (500)
+        ResultNotFound, SubclassNotFound (404)
+        EmbeddingError
+            NoEmbeddings, NoEmbeddingsOfModel, NoEmbeddingOfResult (404)
+            OtherModel (409)
+            EmbeddingUnusable, TooFewEmbeddings (422)
 """
 
 from __future__ import annotations
@@ -112,6 +120,37 @@ class NoRecordings(InputError):
     """What was given holds nothing to recognise. Facts: name, problem."""
 
     code = "no_recordings"
+
+
+class SubclassRefused(InputError):
+    """Sub-classes that cannot be, or that could not be relied on. Facts: problem."""
+
+    code = "subclass_refused"
+
+
+class SubclassOfOtherModel(InputError):
+    """Sub-classes belong to one model's weights. Facts: name, trained_on, model."""
+
+    code = "subclass_of_other_model"
+
+
+class NoFiles(InputError):
+    """No file came with a job."""
+
+    code = "no_files"
+
+
+class UploadUnusable(InputError):
+    """A file of a job cannot be taken in. Facts: name, problem."""
+
+    code = "bad_upload"
+
+
+class JobTooLarge(InputError):
+    """Facts: limit_files, limit_mb of all files together, unpacked."""
+
+    code = "job_too_large"
+    status = 413
 
 
 class UploadTooLarge(InputError):
@@ -224,6 +263,18 @@ class ShuttingDown(Unavailable):
     code = "shutting_down"
 
 
+class StillComputing(Unavailable):
+    """Clusters or a map of many recordings. Facts: percent done, retry_after_s."""
+
+    code = "still_computing"
+
+
+class JobsElsewhere(Unavailable):
+    """Another server does the jobs of this outputs folder. Facts: retry_after_s."""
+
+    code = "jobs_elsewhere"
+
+
 class ModelError(EmotionError):
     """Something is wrong with the model, not with the request."""
 
@@ -272,6 +323,12 @@ class ResultsFileError(OutputError):
     code = "results_file"
 
 
+class ExportError(OutputError):
+    """A model is not written as a file for other programs. Facts: path, problem."""
+
+    code = "export"
+
+
 class DiskFull(OutputError):
     """Facts: free_mb."""
 
@@ -285,6 +342,12 @@ class BatchDiskFull(DiskFull):
     code = "batch_disk_full"
 
 
+class JobStopped(EmotionError):
+    """A job cannot go on, or not now. Facts: problem."""
+
+    code = "job_stopped"
+
+
 class PackageMissing(EmotionError):
     """Something optional was asked for and is not installed. Facts: package, purpose."""
 
@@ -295,6 +358,66 @@ class ResultNotFound(EmotionError):
     """Facts: name."""
 
     code = "not_found"
+    status = 404
+
+
+class EmbeddingError(EmotionError):
+    """Embeddings cannot be compared as asked."""
+
+    code = "embedding"
+    status = 409
+
+
+class NoEmbeddings(EmbeddingError):
+    """No result has an embedding yet."""
+
+    code = "no_embeddings"
+    status = 404
+
+
+class NoEmbeddingsOfModel(NoEmbeddings):
+    """Facts: model (asked for), known (models that have some)."""
+
+    code = "no_embeddings_of_model"
+
+
+class NoEmbeddingOfResult(EmbeddingError):
+    """Facts: name of the result."""
+
+    code = "no_embedding"
+    status = 404
+
+
+class OtherModel(EmbeddingError):
+    """Facts: name (the result's), model (which recognised it), answering (the model now)."""
+
+    code = "other_model"
+
+
+class EmbeddingUnusable(EmbeddingError):
+    """Not finite, or all zero. Facts: name (the recording's or the result's)."""
+
+    code = "embedding_unusable"
+    status = 422
+
+
+class TooFewEmbeddings(EmbeddingError):
+    """Facts: count (embeddings of the model), minimum, model."""
+
+    code = "too_few_embeddings"
+    status = 422
+
+
+class SubclassDamaged(EmotionError):
+    """A set of sub-classes is there and cannot be read. Facts: name, problem."""
+
+    code = "subclass_damaged"
+
+
+class SubclassNotFound(EmotionError):
+    """Facts: name, known."""
+
+    code = "subclass_not_found"
     status = 404
 
 

@@ -151,11 +151,22 @@ class Settings:
     max_upload_mb: float = _flag(
         200.0, "largest recording taken, in MB", metavar="MB", low=0.001, group="audio"
     )
+    max_job_mb: float = _flag(
+        2000.0,
+        "most that one job may hold, in MB: its recordings together, unpacked",
+        metavar="MB",
+        low=0.001,
+    )
     max_duration_s: float = _flag(
         3600.0, "longest recording taken, in seconds", metavar="S", low=0.025, group="audio"
     )
     max_queue: int = _flag(
         64, "requests that may wait; more are answered 503", metavar="N", low=1, group="audio"
+    )
+    no_index: bool = _flag(
+        False,
+        "keep no embedding for similar recordings and outliers; embedding.npy still when asked for",
+        group="audio",
     )
     keep_days: float | None = _flag(
         None,
@@ -215,6 +226,11 @@ class Settings:
     def max_upload_bytes(self) -> int:
         """`max_upload_mb` in bytes; 1 MB is 10^6 bytes."""
         return int(self.max_upload_mb * 1_000_000)
+
+    @property
+    def max_job_bytes(self) -> int:
+        """`max_job_mb` in bytes."""
+        return int(self.max_job_mb * 1_000_000)
 
     @property
     def models_dir(self) -> Path:

@@ -166,6 +166,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
             assert time.monotonic() < deadline, log.read_text()[-4000:]
             try:
                 if requests.get(f"{server.url}/health", timeout=5).status_code == 200:
+                    # That answers before the rest is imported, for which this one waits.
+                    requests.get(f"{server.url}/metrics", timeout=START_S)
                     break
             except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.1)

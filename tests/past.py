@@ -128,11 +128,21 @@ def _loaded(model: str, familiarity: float | None = None) -> Loaded:
     )
 
 
-def save(outputs: Path, embedding: np.ndarray | None = None, **facts: Any) -> str:
-    """Saves a report and returns its folder's name."""
+def save(
+    outputs: Path,
+    embedding: np.ndarray | None = None,
+    *,
+    kept: np.ndarray | None = None,
+    weights_sha256: str = "0" * 64,
+    **facts: Any,
+) -> str:
+    """Saves a report and returns its folder's name; `kept` is the embedding for the index."""
     shape = None if embedding is None else embedding.shape
     made = report(**facts, embedding_shape=shape)
-    return store.save(outputs, made, heard().samples[:8000], embedding).folder.name
+    assert made.model is not None
+    made = replace(made, model=replace(made.model, weights_sha256=weights_sha256))
+    samples = heard().samples[:8000]
+    return store.save(outputs, made, samples, embedding, kept_embedding=kept).folder.name
 
 
 def save_old(outputs: Path, **changes: Any) -> str:

@@ -22,7 +22,7 @@ PAGES = sorted(
 BOTH = sorted(path for path in PAGES if path.with_suffix(".zh-CN.md").exists())
 """The English pages that have a Chinese one."""
 
-GUIDES = ("api", "results", "quality", "performance", "flags")
+GUIDES = ("api", "results", "quality", "performance", "flags", "export")
 
 
 def page_name(path: Path) -> str:
@@ -148,7 +148,14 @@ def test_every_error_a_request_can_meet_is_in_the_guide():
         if issubclass(kind, errors.EmotionError) and not kind.__subclasses__()
     }
     # A request sends its file; only the command line opens files, and writes tables.
-    commands_only = {"cannot_read", "manifest", "no_recordings", "results_file", "batch_disk_full"}
+    commands_only = {
+        "cannot_read",
+        "manifest",
+        "no_recordings",
+        "results_file",
+        "batch_disk_full",
+        "export",
+    }
     assert leaves - commands_only - {"package_missing"} - guide_words("api") == set()
 
 

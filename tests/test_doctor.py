@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks import random_model
-from emotion2vec_ui import doctor, texts
+from emotion2vec_ui import doctor, listening, texts
 from emotion2vec_ui.settings import ROOT_DIR, Settings
 
 
@@ -148,7 +148,7 @@ def test_taken_port_names_its_holder(tmp_path: Path) -> None:
     assert finding.verdict == "fail"
     assert f"pid {os.getpid()}" in doctor.render([finding])
     assert "--server-port" in doctor.render([finding])
-    assert doctor.port_holder(port) is None
+    assert listening.port_holder(port) is None
 
 
 def test_unguarded_server_is_a_warning(tmp_path: Path) -> None:
@@ -264,6 +264,35 @@ def test_requirements_are_read_as_pip_does(tmp_path: Path) -> None:
     )
     assert list(doctor._unmet_requirements(listed)) == [f"numpy {numpy.__version__}, <1"]
     assert list(doctor._unmet_requirements(tmp_path / "none.txt")) == []
+
+
+def test_the_runtime_is_named_and_why(tmp_path: Path) -> None:
+    def found(**flags: Any) -> str:
+        return doctor.render([find("runtime", settings(tmp_path, device="cpu", **flags))])
+
+    assert re.search(r"\[ok\].*OpenVINO \d[\d.]+ on the CPU, fp32", found())
+    assert re.search(
+        r"PyTorch \d\S+ on cpu, fp32: --disable-tensorrt", found(disable_tensorrt=True)
+    )
+    assert "fp16: OpenVINO does not compute" in found(precision="fp16")
+    # What the built-in model does not do is not promised: here no other is.
+    assert "CPU, fp32" in found(precision="int8")
+    random_model.build_model_dir(tmp_path / "models" / "emotion2vec_plus_large")
+    assert "CPU, int8" in found(precision="int8")
+
+
+def test_a_broken_openvino_is_named(tmp_path: Path) -> None:
+    write_package(tmp_path, "openvino", "2026.4.1")
+    (tmp_path / "openvino" / "__init__.py").write_text("raise ImportError('no libtbb')")
+    done = subprocess.run(
+        [sys.executable, "-m", "emotion2vec_ui", "doctor", "--cpu", "--offline", "--lang", "en"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT_DIR}"},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout[done.stdout.index("Runtime of the model") :].splitlines()
+    assert "PyTorch" in said[0] and "no libtbb" in said[0]
+    assert "pip install -r requirements.txt" in said[1]
 
 
 def test_a_port_held_by_this_program_is_no_fault(server):

@@ -55,7 +55,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from emotion2vec_ui.audio import coding
 from emotion2vec_ui.audio.decibels import db
@@ -69,6 +68,7 @@ from emotion2vec_ui.audio.levels import (
     measure_levels,
     picture,
 )
+from emotion2vec_ui.audio.moving import moving_maximum, moving_mean
 from emotion2vec_ui.audio.room import ROOM_S, Room, measure_room
 from emotion2vec_ui.audio.source import SourceFigures
 from emotion2vec_ui.audio.speech import speech_probability, speech_segments
@@ -340,11 +340,11 @@ def _dropout_check(levels: Levels) -> Check:
         lost = np.zeros(len(frames.total), dtype=bool)
         if levels.pauses_suffice:
             for band in (frames.low, frames.presence):
-                smooth = ndimage.uniform_filter1d(band, SMOOTH_FRAMES, mode="nearest")
+                smooth = moving_mean(band, SMOOTH_FRAMES)
                 # The median: a dropout may also lie in a pause.
                 noise = float(np.median(smooth[levels.pause]))
                 # A mean over five frames this low means that all five are low.
-                lost |= ndimage.maximum_filter1d(
+                lost |= moving_maximum(
                     smooth < noise * 10 ** (-DROPOUT_BELOW_NOISE_DB / 10), SMOOTH_FRAMES
                 )
             if lost[in_speech].mean() < DROPOUT_BELOW_NOISE_LEAST:

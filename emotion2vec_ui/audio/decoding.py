@@ -64,7 +64,7 @@ class Decoder:
             max_workers=workers,
             max_tasks=tasks_per_worker,
             context=multiprocessing.get_context("spawn"),
-            initializer=_lower_priority,
+            initializer=lower_priority,
         )
 
     def __call__(self, path: Path, name: str) -> Clip:
@@ -121,7 +121,7 @@ class Decoder:
         self._pool.join()
 
 
-def _lower_priority() -> None:
+def lower_priority() -> None:
     """Gives the model's process precedence: all requests wait for it, and it uses every core."""
     if hasattr(os, "nice"):  # not on Windows
         os.nice(NICENESS)

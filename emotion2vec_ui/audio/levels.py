@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from emotion2vec_ui.audio.decibels import TINY, rounded_db
+from emotion2vec_ui.audio.moving import moving_maximum, moving_mean
 from emotion2vec_ui.audio.speech import VAD_WINDOW_S
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 
@@ -121,7 +121,7 @@ def measure_levels(
     in_speech = inside(frames.time_s, speech)
     pause = np.zeros(len(frames.total), dtype=bool)
     if len(probability):
-        quiet = ndimage.maximum_filter1d(probability, 5, mode="nearest") < PAUSE_BELOW
+        quiet = moving_maximum(probability, 5) < PAUSE_BELOW
         window = (frames.time_s / VAD_WINDOW_S).astype(int)
         pause = quiet[np.minimum(window, len(quiet) - 1)]
     levels = Levels(x, frames, bool(len(probability)), speech, in_speech, pause, None, None)
@@ -165,9 +165,9 @@ def frame_powers(x: NDArray[np.float32]) -> FramePowers:
         total[block] = power[:, 1:].sum(axis=1)
         # A last block of a few frames is too short for a quantile.
         if len(power) >= 4 * SMOOTH_FRAMES:
-            smooth = ndimage.uniform_filter1d(power[:, 1:], SMOOTH_FRAMES, axis=0)
+            smooth = moving_mean(power[:, 1:], SMOOTH_FRAMES, mode="symmetric")
             smooth = smooth[SMOOTH_FRAMES // 2 : -(SMOOTH_FRAMES // 2)]
-            smooth = ndimage.uniform_filter1d(smooth, SMOOTH_BINS, axis=1)
+            smooth = moving_mean(smooth, SMOOTH_BINS, axis=1)
             floor = np.quantile(smooth, NOISE_QUANTILE, axis=0)
             noises.append(float(floor.sum()) / NOISE_QUANTILE_RATIO)
     return FramePowers(

@@ -66,6 +66,9 @@ ENDINGS = (
 )
 """Of the names of files that can be read: what to look for in a folder."""
 
+SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split(","))
+"""The same as `Path.suffix` gives them."""
+
 _CORRECTED_LENGTH = re.compile(r"(?:data|SSND)\s*: (\d+) \(should be (\d+)\)")
 
 

@@ -20,10 +20,10 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from emotion2vec_ui.audio.decibels import TINY
 from emotion2vec_ui.audio.levels import FFT, HOP
+from emotion2vec_ui.audio.moving import moving_mean
 from emotion2vec_ui.audio.speech import periodicity
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 
@@ -190,7 +190,7 @@ def _valley_db(power: FloatArray) -> float:
 
 def _smooth_db(power: FloatArray, frames: int) -> FloatArray:
     """Returns the mean power over `frames` along the first axis, in dB, at least -140 dB."""
-    smooth = ndimage.uniform_filter1d(power, frames, axis=0, mode="nearest")
+    smooth = moving_mean(power, frames)
     level: FloatArray = 10 * np.log10(np.maximum(smooth, 1e-14))
     return level
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from emotion2vec_ui.audio.channels import LagMeter
 from emotion2vec_ui.audio.decibels import db, rounded_db
+from emotion2vec_ui.audio.moving import moving_mean
 
 EDGE_DROP_DB = 20.0
 """A fall of this much, from the mean of the 500 Hz below to everything 300 Hz above, is a band
@@ -243,7 +243,7 @@ class SourceMeter:
         if not self._power_frames or not self._power.any():
             return 0.0, False
         smooth = max(1, round(100 / bin_hz))
-        power = ndimage.uniform_filter1d(self._power / self._power_frames, smooth, mode="nearest")
+        power = moving_mean(self._power / self._power_frames, smooth)
         level_db = 10 * np.log10(np.maximum(power, power.max() * 1e-13))
         above_from = round(300 / bin_hz)
         # The highest level in all that lies 300 Hz or more above each frequency.

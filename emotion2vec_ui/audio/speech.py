@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from emotion2vec_ui.audio.decibels import TINY
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
@@ -376,15 +375,12 @@ def speech_segments(probability: np.ndarray, length_s: float) -> tuple[tuple[flo
     """
     if not len(probability):
         return ()
-    # Hysteresis without a loop: a stretch over the lower threshold that also reaches the upper one.
-    labels, found = ndimage.label(probability >= VAD_OFF)
-    if not found:
-        return ()
-    peak = ndimage.maximum(probability, labels, np.arange(1, found + 1))
-    active = np.isin(labels, np.flatnonzero(np.asarray(peak) >= VAD_ON) + 1)
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
+    possible = probability >= VAD_OFF
+    edges = np.flatnonzero(np.diff(possible, prepend=False, append=False)).reshape(-1, 2)
+    # Hysteresis: a stretch over the lower threshold that also reaches the upper one.
+    active = [(a, b) for a, b in edges if probability[a:b].max() >= VAD_ON]
     merged: list[list[float]] = []
-    for start, end in edges.reshape(-1, 2) * VAD_WINDOW_S:
+    for start, end in np.array(active).reshape(-1, 2) * VAD_WINDOW_S:
         if merged and start - merged[-1][1] <= VAD_HANGOVER_S:
             merged[-1][1] = float(end)
         else:

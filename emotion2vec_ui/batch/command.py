@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from multiprocessing import resource_tracker
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from emotion2vec_ui import logs, texts
+from emotion2vec_ui.batch import session
 from emotion2vec_ui.console import FAILED, INTERRUPTED, OK, language, print_json, say
-from emotion2vec_ui.errors import NoRecordings, ResultsFileError
+from emotion2vec_ui.errors import NoRecordings
 from emotion2vec_ui.settings import Settings, UsageError
 from emotion2vec_ui.texts import Phrase
 
@@ -25,13 +22,9 @@ if TYPE_CHECKING:
     from emotion2vec_ui.batch.manifest import Selection
     from emotion2vec_ui.batch.run import Progress
     from emotion2vec_ui.models.loader import Loaded
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
-
-log = logging.getLogger(__name__)
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 
-JOURNAL_SUFFIX = ".journal"
 REPORT_SUFFIX = ".html"
 
 
@@ -88,10 +81,10 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     selection = manifest.select(
         options.given[0], path_column=options.path_column, any_columns=options.any_columns
     )
-    _check_place(options.out)
+    session.check_place(options.out, [session.beside(options.out, REPORT_SUFFIX)])
     with (
-        contextlib.closing(Journal(_beside(options.out, JOURNAL_SUFFIX))) as journal,
-        _signals() as cancelled,
+        contextlib.closing(Journal(session.beside(options.out, session.JOURNAL_SUFFIX))) as journal,
+        session.signals() as cancelled,
     ):
         try:
             return _run(settings, options, selection, journal, lang, cancelled)
@@ -101,7 +94,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             say(texts.text(key, lang, count=rows, journal=journal.path, out=options.out))
             return INTERRUPTED
         finally:
-            _remove_if_empty(journal)
+            session.remove_if_empty(journal)
 
 
 def _run(
@@ -112,32 +105,14 @@ def _run(
     lang: str,
     cancelled: Callable[[], bool],
 ) -> int:
-    from emotion2vec_ui.batch import progress
-    from emotion2vec_ui.batch.run import Run, terms, wait_for_model
-
-    def waiting(state: str, share: float | None) -> None:
-        log.info("waiting for the model: %s%s", state, "" if share is None else f" {share:.0%}")
-
-    with _recogniser(settings) as recogniser:
+    with session.recogniser(settings) as recogniser:
         recogniser.holder.start()  # it loads while the files are listed
         everything, todo, unreadable = _list(selection, journal, options)
-        loaded = wait_for_model(recogniser.holder, cancelled, waiting)
-        agreed = terms(
-            selection.root,
-            loaded,
-            granularity=options.granularity,
-            embedding=options.embedding,
-        )
-        journal.agree(agreed)
-        skipped = everything.files - todo.files
-        key = "batch.begin_again" if skipped else "batch.begin"
-        say(texts.text(key, lang, files=everything.files, model=loaded.id, skipped=skipped))
-        with progress.shown(everything.files, skipped, lang) as show:
-            work = Run(
-                selection.root, journal, everything, todo, recogniser, loaded, agreed,
-                on_progress=show, cancelled=cancelled,
-            )  # fmt: skip
-            done = work()
+        loaded, agreed, done = session.work_through(
+            recogniser, selection.root, journal, everything, todo,
+            granularity=options.granularity, embedding=options.embedding,
+            lang=lang, cancelled=cancelled,
+        )  # fmt: skip
     for problem in unreadable:
         say(texts.text("batch.unreadable", lang, path=problem.filename, detail=problem.strerror))
     _write(options, selection, journal, loaded, agreed, lang)
@@ -150,7 +125,8 @@ def _list(
     """Takes in the files; returns how many there are, how many to do, and folders unread."""
     unreadable: list[OSError] = []
     ours = {options.out.resolve()} | {
-        _beside(options.out, suffix).resolve() for suffix in (JOURNAL_SUFFIX, REPORT_SUFFIX)
+        session.beside(options.out, suffix).resolve()
+        for suffix in (session.JOURNAL_SUFFIX, REPORT_SUFFIX)
     }
     files = (
         file
@@ -204,7 +180,7 @@ def _write(
         lang=lang,
         journal=journal.path,
     )
-    report = _beside(options.out, REPORT_SUFFIX)
+    report = session.beside(options.out, REPORT_SUFFIX)
     page = batch_page(
         tally.summary(),
         model,
@@ -236,7 +212,7 @@ def _tell(
         say(f"{row.path}: {error}")
         if options.json:
             failures.append({"path": row.path, "code": row.status, "message": error})
-    report = _beside(options.out, REPORT_SUFFIX)
+    report = session.beside(options.out, REPORT_SUFFIX)
     if options.json:
         print_json(
             {
@@ -287,85 +263,3 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(
             "--embedding: a CSV has no room for vectors. Use --out with .parquet or .jsonl."
         )
-
-
-def _check_place(out: Path) -> None:
-    """The table's folder must be there, and what is there must be ours.
-
-    Raises:
-        ResultsFileError: a file stands there that no journal knows of.
-    """
-    if not out.parent.is_dir():
-        raise ResultsFileError(path=out, problem=Phrase("batch.no_folder", path=out.parent))
-    journal = _beside(out, JOURNAL_SUFFIX)
-    if journal.is_file() and journal.stat().st_size:
-        return
-    for path in (out, _beside(out, REPORT_SUFFIX)):
-        if path.exists():
-            problem = Phrase("batch.not_ours", name=path.name, journal=journal.name)
-            raise ResultsFileError(path=path, problem=problem)
-
-
-def _beside(out: Path, suffix: str) -> Path:
-    """A file that belongs to a table: its whole name and an ending."""
-    return out.with_name(out.name + suffix)
-
-
-def _remove_if_empty(journal: Journal) -> None:
-    """A run that came to nothing leaves nothing."""
-    rows, _, _ = journal.counts()
-    if not rows:
-        journal.remove()
-
-
-@contextlib.contextmanager
-def _recogniser(settings: Settings) -> Iterator[Recogniser]:
-    """A recogniser whose recordings are decoded in child processes."""
-    from emotion2vec_ui.audio.decoding import Decoder
-    from emotion2vec_ui.batch.run import TASKS_PER_WORKER, workers
-    from emotion2vec_ui.models.holder import ModelHolder
-    from emotion2vec_ui.pipeline.recogniser import Recogniser
-
-    decoder = Decoder(settings.max_duration_s, workers=workers(), tasks_per_worker=TASKS_PER_WORKER)
-    recogniser = Recogniser(settings, ModelHolder(settings), decoder)
-    try:
-        with _interrupts_kept():
-            decoder.warm_up()
-        yield recogniser
-    finally:
-        decoder.stop()
-        recogniser.stop(timeout_s=1.0)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM came; a second one ends the program at once."""
-    came: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        for kind in kinds:
-            signal.signal(kind, before[kind])
-
-    before = {kind: signal.signal(kind, on_signal) for kind in kinds}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for kind in kinds:
-            signal.signal(kind, before[kind])
-
-
-@contextlib.contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """Threads and processes that start meanwhile are not told of Ctrl-C: this one ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    # The first process starts a helper of multiprocessing, which lets Ctrl-C through again.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -172,6 +172,9 @@ class Journal:
         """
         final = f"(done.status IN ({', '.join('?' * len(FINAL))}))"
         with self._told():
+            self._db.executescript(
+                "DROP TABLE IF EXISTS temp.listed; DROP TABLE IF EXISTS temp.todo;"
+            )
             self._db.execute(
                 "CREATE TEMP TABLE listed "
                 "(number INTEGER PRIMARY KEY, path BLOB UNIQUE, bytes INTEGER, modified_ns INTEGER)"

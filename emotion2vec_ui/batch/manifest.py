@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from emotion2vec_ui.audio.load import ENDINGS
+from emotion2vec_ui.audio.load import SUFFIXES
 from emotion2vec_ui.errors import NoRecordings
 from emotion2vec_ui.records import manifests
 from emotion2vec_ui.texts import Phrase
 
 MANIFEST_SUFFIX = ".csv"
-SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split(","))
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def select(given: str, *, path_column: str = "path", any_columns: bool = False) 
         def listed() -> Iterator[str]:
             for row in manifests.read(path, (path_column,), allowed=allowed):
                 if row[path_column]:
-                    yield _tidy(row[path_column], root)
+                    yield tidy(row[path_column], root)
 
         next(listed(), None)  # a wrong header is told before anything else happens
         return Selection(root, lambda _: listed())
@@ -122,7 +121,7 @@ def _walk(top: Path, on_unreadable: Callable[[OSError], None]) -> Iterator[str]:
                 yield name if inside == "." else PurePath(inside, name).as_posix()
 
 
-def _tidy(name: str, root: Path) -> str:
+def tidy(name: str, root: Path) -> str:
     """One spelling for each file: a name in the manifest's folder is relative, others are not."""
     whole = os.path.normpath(root / name)
     inside = os.path.relpath(whole, root)

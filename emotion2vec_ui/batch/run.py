@@ -11,17 +11,24 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.batch.ahead import Ahead, Read
 from emotion2vec_ui.batch.journal import SCHEMA, Amount, Journal, Terms
 from emotion2vec_ui.errors import DeviceLost, EmotionError, ModelNotReady, as_known
 from emotion2vec_ui.models import engine
 from emotion2vec_ui.models.batching import Priority
 from emotion2vec_ui.pipeline.describe import describe
-from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser, Submitted
+from emotion2vec_ui.pipeline.recogniser import (
+    Cancelled,
+    Ended,
+    Observer,
+    Recogniser,
+    Submitted,
+)
 from emotion2vec_ui.records import rows
 from emotion2vec_ui.records.report import Timing
 from emotion2vec_ui.records.rows import Row
@@ -152,6 +159,8 @@ class Run:
         recogniser: whose steps are used.
         loaded: the model; the same for every row.
         terms: that the journal agreed to.
+        decode: path and name in, Clip out; the recogniser's own where it is None.
+        observer: told of every recording, as of the front end "job".
         on_progress: called after every file.
         cancelled: asked now and then whether to stop.
     """
@@ -166,6 +175,8 @@ class Run:
         loaded: Loaded,
         terms: Terms,
         *,
+        decode: Callable[[Path, str], Clip] | None = None,
+        observer: Observer | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -176,6 +187,8 @@ class Run:
         self._recogniser = recogniser
         self._loaded = loaded
         self._terms = terms
+        self._decode = decode or recogniser.decode
+        self._observer = observer
         self._on_progress = on_progress
         self._cancelled = cancelled
         self._frames = terms.granularity == "frame"
@@ -200,7 +213,7 @@ class Run:
         ahead = Ahead(
             self._root,
             self._journal.todo(),
-            self._recogniser.decode,
+            self._decode,
             # One more than there are processes: none waits for a thread.
             readers=workers() + 1,
             limit_s=chunk_s,
@@ -232,7 +245,7 @@ class Run:
             if read.clip is not None:
                 heard.append(read)
             elif read.error is not None:
-                self._keep(read, self._error_row(read, read.error))
+                self._keep(read, self._error_row(read, read.error), read.error)
             else:
                 self._journal.touch(read.file)
                 self._count(read)
@@ -250,18 +263,20 @@ class Run:
         """Waits for a chunk's answers and keeps each."""
         while chunk:
             read, submitted = chunk[0]
+            error: EmotionError | None = None
             try:
                 row = self._row(read, submitted)
             except Cancelled:
                 raise
-            except DeviceLost as error:
-                self._start_again(error)
+            except DeviceLost as lost:
+                self._start_again(lost)
                 continue
-            except Exception as error:  # any: it is this recording's, and the others go on
-                row = self._error_row(read, as_known(error, "batch"))
+            except Exception as raised:  # any: it is this recording's, and the others go on
+                error = as_known(raised, "batch")
+                row = self._error_row(read, error)
             self._losses = 0
             chunk.popleft()
-            self._keep(read, row)
+            self._keep(read, row, error, submitted.job.inference_s)
         self._flying.popleft()
 
     def _row(self, read: Read, submitted: Submitted) -> Row:
@@ -294,15 +309,21 @@ class Run:
         self._loaded = wait_for_model(self._recogniser.holder, self._cancelled)
         granularity, embedding = self._terms.granularity, bool(self._terms.embedding)
         # Another model may have been downloaded meanwhile; one table has one.
-        self._journal.agree(
-            terms(self._root, self._loaded, granularity=granularity, embedding=embedding)
-        )
+        found = terms(self._root, self._loaded, granularity=granularity, embedding=embedding)
+        self._journal.agree(replace(found, root=self._terms.root))
         for chunk in self._flying:
             for place, (read, _) in enumerate(list(chunk)):
                 chunk[place] = (read, self._submitted(read))
 
-    def _keep(self, read: Read, row: Row) -> None:
+    def _keep(
+        self, read: Read, row: Row, error: EmotionError | None, inference_s: float = 0.0
+    ) -> None:
         self._journal.add(read.file, row)
+        if self._observer is not None:
+            # No time in a queue: how long others' work came first says nothing of this one.
+            taken_s = inference_s + (read.clip.decode_s if read.clip else 0.0)
+            audio_s = row.duration_s or 0.0
+            self._observer.request_ended(Ended("job", "predict", error, taken_s, audio_s))
         self._failed += row.status != rows.OK
         self._audio_s += row.duration_s or 0.0
         self._count(read)

@@ -1,4 +1,4 @@
-"""The table of a run as CSV, JSON lines or Parquet: complete under its name, or absent."""
+"""The table of a run as CSV, JSON, JSON lines or Parquet: complete under its name, or absent."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def write(
     """Writes the table and then gives it its name, which may be that of an earlier one.
 
     Args:
-        path: of the table; its ending (.parquet, .csv or .jsonl) says the format.
+        path: of the table; its ending (.parquet, .csv, .json or .jsonl) says the format.
         rows: in order.
         facts: about all of them; Parquet has room for them.
         segments: whether there is a column of them.
@@ -73,6 +73,8 @@ def write(
         match path.suffix.lower():
             case ".csv":
                 _write_csv(file, table, [*COLUMNS, *more])
+            case ".json":
+                _write_json(file, table, [*COLUMNS, *more])
             case ".jsonl":
                 _write_jsonl(file, table, [*COLUMNS, *more])
             case _:
@@ -132,11 +134,26 @@ class _Encoded:
 
 def _write_jsonl(file: IO[bytes], table: Iterator[dict[str, Any]], columns: list[str]) -> None:
     """One object a line, all with the same keys."""
+    for line in _objects(table, columns):
+        file.write(line + b"\n")
+
+
+def _write_json(file: IO[bytes], table: Iterator[dict[str, Any]], columns: list[str]) -> None:
+    """An array of the same objects."""
+    between = b"[\n"
+    for line in _objects(table, columns):
+        file.write(between + line)
+        between = b",\n"
+    file.write(b"\n]\n" if between != b"[\n" else b"[]\n")
+
+
+def _objects(table: Iterator[dict[str, Any]], columns: list[str]) -> Iterator[bytes]:
+    """Each row as JSON, all with the same keys."""
     empty = dict.fromkeys(columns)
     for row in table:
         if "embedding" in row:
             row["embedding"] = row["embedding"].tolist()
-        file.write(json.dumps(empty | row, ensure_ascii=False).encode() + b"\n")
+        yield json.dumps(empty | row, ensure_ascii=False).encode()
 
 
 def _write_parquet(

@@ -12,12 +12,11 @@ from pathlib import Path, PurePath
 from typing import ClassVar
 from urllib.parse import quote
 
-from markupsafe import Markup
-
-from emotion2vec_ui import __version__, texts
-from emotion2vec_ui.drawing import render, svg
-from emotion2vec_ui.drawing.document import DARK_STYLE, STYLE, LimitsView
+from emotion2vec_ui import __version__
+from emotion2vec_ui.drawing import svg
+from emotion2vec_ui.drawing.document import LimitsView
 from emotion2vec_ui.drawing.figures import percent
+from emotion2vec_ui.drawing.many_document import BATCH_STYLE, ManyDocumentView
 from emotion2vec_ui.drawing.render import View, Words, draw
 from emotion2vec_ui.drawing.svg import Piece, Rect, Tick
 from emotion2vec_ui.labels import EMOTIONS
@@ -25,8 +24,6 @@ from emotion2vec_ui.records.report import BANDS, Model, now_text
 from emotion2vec_ui.records.sentences import warning_key
 from emotion2vec_ui.records.summary import Failure, Heard, Part, Summary
 from emotion2vec_ui.texts import Phrase
-
-BATCH_STYLE = render.TEMPLATES / "batch.css"
 
 QUALITIES = ("good", "fair", "poor")
 
@@ -74,7 +71,7 @@ def batch_page(
         limits=LimitsView(model),
     )
     foot = Phrase("report.foot", version=__version__, time=body.timestamp)
-    return str(draw(BatchDocumentView(lang, body, foot)))
+    return str(draw(ManyDocumentView(lang, "batch.report.title", (BATCH_STYLE,), body, foot)))
 
 
 def _address(target: Path, folder: Path) -> str:
@@ -97,49 +94,6 @@ class FileLink:
 
     name: str
     address: str
-
-
-@dataclass(frozen=True)
-class BatchDocumentView(View):
-    """The whole page; `opened_in` is the language that is shown at first."""
-
-    template: ClassVar[str] = "batch_document.html"
-
-    opened_in: str
-    body: View
-    foot: Words
-
-    @property
-    def languages(self) -> tuple[tuple[str, str, str], ...]:
-        """Code, tag and name of each language."""
-        return tuple(
-            (one, render.tag(one), texts.text("language.name", one)) for one in texts.languages()
-        )
-
-    @property
-    def tag(self) -> str:
-        """Of the language shown at first."""
-        return render.tag(self.opened_in)
-
-    @property
-    def title(self) -> str:
-        """Of the window, which cannot be in two languages."""
-        return texts.text("batch.report.title", self.opened_in)
-
-    @property
-    def style(self) -> Markup:
-        """The style sheets."""
-        return Markup(STYLE.read_text("utf-8") + BATCH_STYLE.read_text("utf-8"))
-
-    @property
-    def dark_style(self) -> Markup:
-        """Their colours on a dark screen."""
-        return Markup(DARK_STYLE.read_text("utf-8"))
-
-    @property
-    def faces(self) -> Markup:
-        """The faces that the page refers to."""
-        return render.sprite()
 
 
 @dataclass(frozen=True)

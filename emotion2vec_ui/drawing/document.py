@@ -221,7 +221,7 @@ def _report_view(report: Report, folder_name: str, audio_url: str | None) -> Rep
         audio_url=audio_url,
         is_limited=model is not None and model.is_built_in,
         leader=LeaderView(report, unfolded=True),
-        scores=ScoresView(report.nine_scores, report.distribution.margin),
+        scores=ScoresView(report.nine_scores, report.distribution.margin, report.subclasses),
         over_time=_over_time(report),
         recording=_recording(report),
         facts=facts,

@@ -10,7 +10,8 @@ from emotion2vec_ui.drawing.figures import clock, percent
 from emotion2vec_ui.drawing.render import View
 from emotion2vec_ui.drawing.status_view import NoteView
 from emotion2vec_ui.records.filters import Filters
-from emotion2vec_ui.records.index import Page, Row
+from emotion2vec_ui.records.index import Page
+from emotion2vec_ui.records.index_file import Row
 from emotion2vec_ui.records.report import Report
 from emotion2vec_ui.texts import Phrase
 
@@ -78,7 +79,9 @@ def result_list(page: Page, filters: Filters) -> ResultListView:
         csv_address=f"api/history.csv?{urlencode(filters.model_dump(), doseq=True)}",
         rows=tuple(_row(row) for row in page.rows),
         note=note,
-        pager=_pager(page, filters) if page.total > len(page.rows) else None,
+        pager=pager(filters.offset, len(page.rows), page.total, filters.limit)
+        if page.total > len(page.rows)
+        else None,
     )
 
 
@@ -97,12 +100,20 @@ def _row(row: Row) -> ResultRow:
     )
 
 
-def _pager(page: Page, filters: Filters) -> Pager:
-    first, last = filters.offset + 1, filters.offset + len(page.rows)
+def pager(offset: int, shown: int, total: int, limit: int) -> Pager:
+    """Below a part of a table.
+
+    Args:
+        offset: of the first row that is shown.
+        shown: rows that are.
+        total: rows there are.
+        limit: rows of a page.
+    """
+    first, last = offset + 1, offset + shown
     return Pager(
-        shown=Phrase("history.range", first=first, last=last, total=page.total),
-        previous=max(0, filters.offset - filters.limit) if filters.offset else None,
-        next=filters.offset + filters.limit if last < page.total else None,
+        shown=Phrase("history.range", first=first, last=last, total=total),
+        previous=max(0, offset - limit) if offset else None,
+        next=offset + limit if last < total else None,
     )
 
 

@@ -30,6 +30,7 @@ from emotion2vec_ui.records.report import (
     Model,
     Report,
     ReportWarning,
+    SubclassScores,
     Timing,
 )
 from emotion2vec_ui.records.store import AUDIO_NAME
@@ -130,18 +131,60 @@ def _warning(warning: ReportWarning, granularity: str) -> Words:
 
 
 @dataclass(frozen=True)
+class DividedScore:
+    """How one set of sub-classes divides the score of its base.
+
+    Attributes:
+        name, version: of the set.
+        is_small: trained on too little to be relied on.
+        parts: sub-class and score, highest first.
+        none: what none of them has.
+    """
+
+    name: str
+    version: int
+    is_small: bool
+    parts: tuple[tuple[str, float], ...]
+    none: float
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One emotion, its score, and the sets of sub-classes that divide it."""
+
+    emotion: str
+    score: float
+    divided: tuple[DividedScore, ...]
+
+
+@dataclass(frozen=True)
 class ScoresView(View):
-    """All nine scores as bars, highest first."""
+    """All nine scores as bars, highest first; sub-classes below their base."""
 
     template: ClassVar[str] = "scores.html"
 
     scores: dict[str, float]
     margin: float
+    subclasses: dict[str, SubclassScores] | None = None
 
     @property
-    def ranked(self) -> tuple[str, ...]:
+    def ranked(self) -> tuple[ScoreRow, ...]:
         """The emotions by falling score."""
-        return tuple(sorted(self.scores, key=lambda emotion: -self.scores[emotion]))
+        ranked = sorted(self.scores, key=lambda emotion: -self.scores[emotion])
+        return tuple(ScoreRow(one, self.scores[one], self._divided(one)) for one in ranked)
+
+    def _divided(self, emotion: str) -> tuple[DividedScore, ...]:
+        return tuple(
+            DividedScore(
+                name=name,
+                version=one.version,
+                is_small=one.small,
+                parts=tuple(sorted(one.scores.items(), key=lambda part: -part[1])),
+                none=one.none,
+            )
+            for name, one in (self.subclasses or {}).items()
+            if one.base == emotion
+        )
 
 
 @dataclass(frozen=True)
@@ -235,7 +278,7 @@ def result_view(report: Report, folder_name: str, files: Sequence[tuple[str, int
 
     cards: list[View] = [
         LeaderView(report),
-        ScoresView(report.nine_scores, report.distribution.margin),
+        ScoresView(report.nine_scores, report.distribution.margin, report.subclasses),
     ]
     wave = WaveView(quality)
     audio_url = f"file=outputs/{folder_name}/{AUDIO_NAME}"

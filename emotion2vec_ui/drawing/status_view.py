@@ -64,7 +64,7 @@ def header(page: str) -> HeaderView:
     """The header.
 
     Args:
-        page: the one that it stands on: "main" or "history".
+        page: the one that it stands on: "main", "batch", "history" or "lab".
     """
     return HeaderView(
         languages=tuple(
@@ -73,7 +73,9 @@ def header(page: str) -> HeaderView:
         ),
         links=(
             Link("./", "history.main", page == "main"),
+            Link("batch", "jobs.title", page == "batch"),
             Link("history", "history.title", page == "history"),
+            Link("lab", "lab.title", page == "lab"),
         ),
         faces=render.sprite(),
     )
@@ -197,10 +199,11 @@ def model_state(status: Status) -> ModelStateView:
             total=megabytes(status.bytes_total),
             rate=megabytes(status.rate_bytes_s),
         )
-    return ModelStateView(words, status.progress, rate, _time_left(status.eta_s))
+    return ModelStateView(words, status.progress, rate, time_left(status.eta_s))
 
 
-def _time_left(eta_s: float | None) -> Phrase | None:
+def time_left(eta_s: float | None) -> Phrase | None:
+    """How long something will take, in words; None where that is not known."""
     if eta_s is None:
         return None
     if eta_s > LONG_WAIT_S:

@@ -14,6 +14,8 @@ import numpy as np
 
 from emotion2vec_ui.audio.checks import Quality
 from emotion2vec_ui.audio.levels import Picture
+from emotion2vec_ui.reading.calibration import Bin
+from emotion2vec_ui.reading.metrics import Estimate, RiskPoint
 from emotion2vec_ui.reading.timeline import Curve, Segment
 
 MAX_PIECES = 300
@@ -291,3 +293,51 @@ def column_ticks(names: Sequence[str]) -> tuple[Tick, ...]:
 def _closed(points: Iterable[str]) -> str:
     """A closed path through `x y` points."""
     return f"M{'L'.join(points)}Z"
+
+
+# --- how good a model is --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bin of a reliability diagram, 100 wide and 100 high together.
+
+    Attributes:
+        x, width: of the bin's confidences.
+        y, height: of its accuracy, from the bottom.
+        mean_x: its mean confidence.
+        opacity: 0.25 to 1, by how many recordings it holds.
+    """
+
+    x: str
+    width: str
+    y: str
+    height: str
+    mean_x: str
+    opacity: str
+
+
+def reliability(bins: Sequence[Bin]) -> tuple[Bar, ...]:
+    """Accuracy over confidence; at least one bin."""
+    most = max(one.count for one in bins)
+    return tuple(
+        Bar(
+            x=f"{100 * one.low:.2f}",
+            width=f"{100 * (one.high - one.low):.2f}",
+            y=f"{100 - 100 * one.accuracy:.2f}",
+            height=f"{100 * one.accuracy:.2f}",
+            mean_x=f"{100 * one.confidence:.2f}",
+            opacity=f"{0.25 + 0.75 * (one.count / most) ** 0.5:.2f}",
+        )
+        for one in bins
+    )
+
+
+def risk(points: Sequence[RiskPoint]) -> str:
+    """The curve of risk over coverage as an open path, 100 wide and 100 high."""
+    return "M" + "L".join(f"{100 * one.coverage:.2f} {100 - 100 * one.risk:.2f}" for one in points)
+
+
+def span(estimate: Estimate) -> Box:
+    """An interval on a track of 0 to 1, as CSS percentages."""
+    return Box(f"{estimate.low:.2%}", f"{estimate.high - estimate.low:.2%}")

@@ -117,16 +117,40 @@ def build(config: Config, weights: Weights) -> ov.Model:
     piece), False for what the last piece lacks in frames.
     Outputs: `features`, float32 (frames, dim), and their mean `embedding`, float32 (1, dim).
     """
+    mel = op.parameter([-1, N_MELS], np.float32, name="mel")
+    keep = op.parameter([-1, -1], np.bool_, name="keep")
+    features, embedding = frame_features(mel, keep, config, weights)
+    features.output(0).set_names({"features"})
+    embedding.output(0).set_names({"embedding"})
+    return ov.Model([op.result(features), op.result(embedding)], [mel, keep], "compact")
+
+
+def frame_features(mel: Any, keep: Any, config: Config, weights: Weights) -> tuple[Any, Any]:
+    """Adds the network to a graph.
+
+    Args:
+        mel: node, float32 (mel frames, 80), see `log_mel`.
+        keep: node, bool (pieces, frames of a piece), False for what the last piece lacks.
+        config: as `compact_file.read` gives it.
+        weights: the same.
+
+    Returns:
+        Nodes: features before temperature, float32 (frames, dim), and their mean, (1, dim).
+    """
+    # As nodes: of an array the functions below would make a list of Python's numbers first.
+    constants = {name: op.constant(value) for name, value in weights.items()}
 
     def linear(x: Any, name: str) -> Any:
-        return op.add(op.matmul(x, weights[name + ".weight"], False, True), weights[name + ".bias"])
+        return op.add(
+            op.matmul(x, constants[name + ".weight"], False, True), constants[name + ".bias"]
+        )
 
     def norm(x: Any, name: str) -> Any:
         x = op.mvn(x, _axes(-1), True, LAYER_NORM_EPSILON, "inside_sqrt")
-        return op.add(op.multiply(x, weights[name + ".weight"]), weights[name + ".bias"])
+        return op.add(op.multiply(x, constants[name + ".weight"]), constants[name + ".bias"])
 
     def convolution(x: Any, name: str, stride: int) -> Any:
-        x = op.convolution(x, weights[name + ".weight"], [stride], [1], [1], [1])
+        x = op.convolution(x, constants[name + ".weight"], [stride], [1], [1], [1])
         return op.gelu(op.add(x, weights[name + ".bias"].reshape(1, -1, 1)), "erf")
 
     def block(x: Any, name: str) -> Any:
@@ -141,8 +165,6 @@ def build(config: Config, weights: Weights) -> ov.Model:
         hidden = op.gelu(linear(norm(x, name + "norm2"), name + "up"), "erf")
         return op.add(x, linear(hidden, name + "down"))
 
-    mel = op.parameter([-1, N_MELS], np.float32, name="mel")
-    keep = op.parameter([-1, -1], np.bool_, name="keep")
     keys = op.unsqueeze(keep, _axes(1, 2))
     x = op.unsqueeze(op.transpose(mel, _axes(1, 0)), _axes(0))
     x = convolution(convolution(x, "conv1", 1), "conv2", 2)
@@ -155,7 +177,7 @@ def build(config: Config, weights: Weights) -> ov.Model:
     x = op.pad(x, _axes(0, 0), end, "constant", np.float32(0))
     x = op.reshape(x, op.concat([shape, _axes(config.width)], 0), False)
     step = op.slice(shape, _axes(1), _axes(2), _axes(1))
-    positions = compact_file.positions(MAX_PIECE_FRAMES, config.width)
+    positions = op.constant(compact_file.positions(MAX_PIECE_FRAMES, config.width))
     x = op.add(x, op.slice(positions, _axes(0), step, _axes(1), _axes(0)))
     for i in range(config.layers):
         x = block(x, f"blocks.{i}.")
@@ -170,9 +192,7 @@ def build(config: Config, weights: Weights) -> ov.Model:
     total = op.reduce_sum(weight, _axes(0), True)
     mean = op.divide(op.reduce_sum(op.multiply(weight, own), _axes(0), True), total)
     features = op.add(mean, op.multiply(weight, op.subtract(own, mean)))
-    features.output(0).set_names({"features"})
-    mean.output(0).set_names({"embedding"})
-    return ov.Model([op.result(features), op.result(mean)], [mel, keep], "compact")
+    return features, mean
 
 
 def _axes(*values: int) -> np.ndarray:

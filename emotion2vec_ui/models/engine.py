@@ -197,6 +197,24 @@ def run(network: Network, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray,
     return run(network, waves[:half]) + run(network, waves[half:])
 
 
+def predict(network: Network, wave: np.ndarray, *, frames: bool = False) -> Prediction:
+    """One recording by itself, without a queue.
+
+    Args:
+        network: the model's.
+        wave: float32 (samples,), 16 kHz mono, finite, at least 400 samples.
+        frames: keep the logits of every frame.
+
+    Raises:
+        OutOfMemory: a window does not fit.
+    """
+    collector = Collector(len(wave), frames=frames, features=False)
+    for window in plan(len(wave)):
+        ((features, logits),) = run(network, [wave[window.start : window.stop]])
+        collector.add(window, features, logits)
+    return collector.prediction()
+
+
 def _buffer(shape: tuple[int, int]) -> np.ndarray:
     """An empty float32 array; a large one is mapped from a file that is deleted with it."""
     if shape[0] * shape[1] * 4 <= SPILL_BYTES:

@@ -7,6 +7,7 @@ Importing this module imports nothing but the standard library: `doctor` needs i
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -291,3 +292,9 @@ def _read_config(path: Path) -> tuple[Mapping[str, Any], tuple[tuple[str, str], 
     # funasr appends this pair to every map; a later pair wins over an earlier one.
     prefixes += ["module.", ""]
     return conf, tuple(zip(prefixes[::2], prefixes[1::2], strict=False))
+
+
+def built_in_corpora() -> tuple[str, ...]:
+    """Names of the corpora that the built-in model learnt from, as its card says."""
+    card = json.loads((BUILT_IN_DIRECTORY / BUILT_IN_CARD_NAME).read_text(encoding="utf-8"))
+    return tuple(card["training_data"]["corpora"])

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,18 +85,21 @@ def quantised(
 
 
 def _quantise(graph: ov.Model, pieces: list[np.ndarray]) -> ov.Model:
-    import nncf
+    # NNCF prints its log and its progress on standard output, which is a command's JSON alone. It
+    # takes that when it is imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        import nncf
 
-    if not pieces:
-        raise ValueError("there is no recording that can be used to make them")
-    return nncf.quantize(
-        graph,
-        nncf.Dataset(pieces, lambda piece: {"waveform": piece}),
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(pieces),
-        ignored_scope=nncf.IgnoredScope(types=["Convolution", "GroupConvolution"]),
-    )
+        if not pieces:
+            raise ValueError("there is no recording that can be used to make them")
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(pieces, lambda piece: {"waveform": piece}),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(pieces),
+            ignored_scope=nncf.IgnoredScope(types=["Convolution", "GroupConvolution"]),
+        )
 
 
 def _clip_files(settings: Settings) -> list[Path]:

@@ -5,11 +5,8 @@ Importing this module imports neither torch nor funasr.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import json
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from emotion2vec_ui.errors import DeviceUnavailable, ModelFilesError, ModelLoadError
 from emotion2vec_ui.hashing import sha256_of
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.models import nvidia
+from emotion2vec_ui.models import norms, runtime
 from emotion2vec_ui.models.files import (
     BUILT_IN,
     BUILT_IN_CARD_NAME,
@@ -45,9 +42,6 @@ if TYPE_CHECKING:
     from emotion2vec_ui.models.network import Network
 
 logger = logging.getLogger(__name__)
-
-OPENVINO_PRECISIONS = ("fp32", "bf16", "int8")
-"""What OpenVINO computes in on a CPU; PyTorch does the rest."""
 
 
 @dataclass(frozen=True)
@@ -85,104 +79,6 @@ class Loaded:
         return self.origin == BUILT_IN
 
 
-# --- device and precision -----------------------------------------------------------------------
-
-
-def choose_device(name: str) -> str:
-    """The device for `--device`: "cpu" or "cuda:N". Imports torch only where a GPU may be used.
-
-    Raises:
-        DeviceUnavailable: it was asked for by name and is not there.
-        ImportError: torch is missing or broken, and a GPU is wanted or there.
-    """
-    if name == "cpu" or (name == "auto" and not nvidia.has_gpu()):
-        return "cpu"
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto" and not count:  # a build of torch for the CPU only
-        return "cpu"
-    index = int(name.partition(":")[2] or 0)
-    if not count:
-        key = "device.no_cuda" if torch.version.cuda else "device.cpu_torch"
-        raise DeviceUnavailable(device=name, problem=Phrase(key, version=torch.__version__))
-    if index >= count:
-        problem = Phrase("device.no_such_gpu", count=count, last=count - 1)
-        raise DeviceUnavailable(device=name, problem=problem)
-    return f"cuda:{index}"
-
-
-def choose_precision(settings: Settings, device: str, *, has_bf16: bool) -> tuple[str, list[str]]:
-    """The precision on `device`, and a line for the log for each flag that has no effect there.
-
-    `auto` means fp32 everywhere: exactness first. `--medvq` and `--low-vram` mean bf16 where the
-    hardware has it, else fp16 on a GPU and fp32 on a CPU.
-
-    Args:
-        settings: the flags.
-        device: "cpu" or "cuda:N".
-        has_bf16: see `has_bf16`.
-
-    Returns:
-        ("fp32" | "bf16" | "fp16" | "int8", lines in English).
-
-    Raises:
-        DeviceUnavailable: int8 on a GPU.
-    """
-    notes = []
-    on_cpu = device == "cpu"
-    if settings.low_vram and on_cpu:
-        notes.append("--low-vram has nothing to act on: the model runs on the CPU.")
-    if settings.precision == "int8" and not on_cpu:
-        raise DeviceUnavailable(device=device, problem=Phrase("device.no_int8"))
-    if settings.precision != "auto":
-        if settings.precision == "bf16" and not has_bf16:
-            notes.append(f"--precision bf16: {device} has no bf16 in hardware; this will be slow.")
-        return settings.precision, notes
-    if not settings.medvq and not (settings.low_vram and not on_cpu):
-        return "fp32", notes
-    if has_bf16:
-        return "bf16", notes
-    if on_cpu:
-        notes.append("--medvq has nothing to act on: this CPU has no bf16; fp32 is used.")
-        return "fp32", notes
-    return "fp16", notes
-
-
-def has_bf16(device: str) -> bool:
-    """Whether the device computes in bf16 in hardware."""
-    if device == "cpu":
-        with contextlib.suppress(ImportError, OSError):
-            from emotion2vec_ui.models import openvino_network
-
-            return openvino_network.has_bf16()
-    import torch
-
-    if device != "cpu":
-        # Ampere, compute capability 8, was the first with bf16 units.
-        return torch.cuda.get_device_capability(torch.device(device))[0] >= 8
-    # torch has no public function for this; where it has none at all, the answer is no.
-    queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, query, bool)() for query in queries)
-
-
-def _dtype(precision: str, device: str) -> torch.dtype:
-    """The torch dtype; raises DeviceUnavailable where the device cannot compute in it."""
-    import torch
-
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = dtypes[precision]
-    if precision == "fp16" and device == "cpu":  # bf16 works on every CPU, if slowly
-        try:
-            x = torch.ones(1, 16, 16, dtype=dtype)
-            x = torch.nn.functional.conv1d(x, x[:, :, :3].expand(16, 16, 3))
-            torch.nn.functional.layer_norm(x.transpose(1, 2) @ x, (14,)).softmax(-1)
-        except RuntimeError as error:
-            problem = Phrase("device.no_dtype", precision=precision, detail=str(error))
-            raise DeviceUnavailable(device=device, problem=problem) from error
-    return dtype
-
-
 # --- load ---------------------------------------------------------------------------------------
 
 
@@ -207,9 +103,11 @@ def load(
     on_state("importing")
     files = None if location.is_built_in else verify(location.path)
     try:
-        device = choose_device(settings.device)
-        bf16 = has_bf16(device)
-        precision, notes = choose_precision(settings, device, has_bf16=bf16)
+        device = runtime.choose_device(settings.device)
+        bf16 = runtime.has_bf16(device)
+        precision, notes = runtime.choose_precision(
+            settings, device, has_bf16=bf16, built_in=location.is_built_in
+        )
     except (ImportError, OSError) as error:
         raise _import_failed(location, error) from error
     if settings.disable_tensorrt and device != "cpu":
@@ -219,22 +117,26 @@ def load(
         )
     for note in notes:
         logger.warning(note)
-    on_openvino = device == "cpu" and not settings.disable_tensorrt
+    why_pytorch = runtime.why_pytorch(
+        settings, device, precision, has_bf16=bf16, built_in=location.is_built_in
+    )
+    if why_pytorch:
+        level = logging.INFO if device != "cpu" or settings.disable_tensorrt else logging.WARNING
+        logger.log(level, "OpenVINO does not run this model, PyTorch does: %s.", why_pytorch)
     found = None
     if files is None:
         on_state("loading")
-        if on_openvino:
+        if not why_pytorch:
             found = _compact_by_openvino(location.path, precision)
         made = found or _compact_by_pytorch(location, device, precision)
-        embedding_norm = _embedding_norm(location.path / BUILT_IN_CARD_NAME)
+        embedding_norm = norms.read(location.path / BUILT_IN_CARD_NAME)
     else:
-        # In bf16 without such hardware OpenVINO would compute in fp32 and not say so.
-        if on_openvino and precision in OPENVINO_PRECISIONS and (bf16 or precision != "bf16"):
+        if not why_pytorch:
             found = _emotion2vec_by_openvino(location, files, settings, precision, on_state)
         made = found or _emotion2vec_by_pytorch(
             location, files, settings, device, precision, on_state
         )
-        embedding_norm = _embedding_norm(location.path / REFERENCE_NAME)
+        embedding_norm = norms.read(location.path / REFERENCE_NAME)
     reference = familiarity.find(
         location.path / CALIBRATION_NAME, None if location.is_built_in else made.weights_sha256
     )
@@ -335,7 +237,7 @@ def _emotion2vec_by_openvino(
         from emotion2vec_ui.models.openvino_network import OpenVinoNetwork
 
         on_state("loading")
-        weights = map_weights(location, files, settings, lambda: _shapes(_build_module(files)))
+        weights = map_weights(location, files, settings, lambda: shapes(build_module(files)))
         if weights is None:
             raise OSError("no folder for the slim weights can be written to")
         graph = emotion2vec_graph.build(weights.tensors, files.config)
@@ -374,11 +276,28 @@ def _emotion2vec_by_pytorch(
     from emotion2vec_ui.models.pytorch_network import PyTorchNetwork
 
     dtype = _dtype(precision, device)
-    module = _build_module(files)
+    module = build_module(files)
     on_state("loading")
     backbone, sha256 = _load_emotion2vec(module, files, location, settings, device, dtype)
     network = PyTorchNetwork(backbone, device, precision)
     return _Made(network, sha256, _count(backbone), backbone.proj.in_features)
+
+
+def _dtype(precision: str, device: str) -> torch.dtype:
+    """The torch dtype; raises DeviceUnavailable where the device cannot compute in it."""
+    import torch
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    dtype = dtypes[precision]
+    if precision == "fp16" and device == "cpu":  # bf16 works on every CPU, if slowly
+        try:
+            x = torch.ones(1, 16, 16, dtype=dtype)
+            x = torch.nn.functional.conv1d(x, x[:, :, :3].expand(16, 16, 3))
+            torch.nn.functional.layer_norm(x.transpose(1, 2) @ x, (14,)).softmax(-1)
+        except RuntimeError as error:
+            problem = Phrase("device.no_dtype", precision=precision, detail=str(error))
+            raise DeviceUnavailable(device=device, problem=problem) from error
+    return dtype
 
 
 def _import_torch(location: Location) -> None:
@@ -398,7 +317,8 @@ def _count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _shapes(module: torch.nn.Module) -> Shapes:
+def shapes(module: torch.nn.Module) -> Shapes:
+    """Of its tensors, by name."""
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
@@ -415,7 +335,7 @@ def _load_emotion2vec(
 
     from emotion2vec_ui.models.backbone import Emotion2vecBackbone
 
-    state, sha256 = read_weights(location, files, settings, _shapes(module), device, dtype)
+    state, sha256 = read_weights(location, files, settings, shapes(module), device, dtype)
     _order_head(state, files.labels)
     # `assign` puts these very tensors into the module: no second copy, and no random weights
     # that could remain, for a tensor that is not assigned stays without memory ("meta").
@@ -442,7 +362,7 @@ def _order_head(state: dict[str, torch.Tensor], labels: tuple[str, ...]) -> None
         state[name] = state[name][order]
 
 
-def _build_module(files: VerifiedFiles) -> Any:
+def build_module(files: VerifiedFiles) -> Any:
     """The module of funasr, without memory for its weights and without its decoder."""
     import torch
     from torch.overrides import TorchFunctionMode
@@ -453,10 +373,9 @@ def _build_module(files: VerifiedFiles) -> Any:
         def __torch_function__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            kwargs = kwargs or {}
             if getattr(func, "__name__", "") in ("normal_", "uniform_"):
                 return args[0] if args else kwargs["tensor"]
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
 
     with emotion2vec_class() as model_class:
         try:
@@ -467,34 +386,3 @@ def _build_module(files: VerifiedFiles) -> Any:
             raise ModelFilesError(path=files.path / CONFIG_NAME, problem=problem) from error
     module.modality_encoders["AUDIO"].decoder = None
     return module
-
-
-def _embedding_norm(path: Path) -> tuple[float, float] | None:
-    """Lowest and highest usual embedding norm; None where there is no such file or no range in it.
-
-    Args:
-        path: a reference.json, `{"embedding_norm": [low, high]}`, or the built-in model's card,
-            `{"embedding_norm": {"low": low, "high": high, ...}, ...}`.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        logger.warning("%s cannot be read, so no embedding norm is judged: %s", path, error)
-        return None
-    match content:
-        case {"embedding_norm": [float() | int() as low, float() | int() as high]}:
-            pass
-        case {"embedding_norm": {"low": float() | int() as low, "high": float() | int() as high}}:
-            pass
-        case _:
-            low = high = math.nan
-    if not 0 <= low < high < math.inf:
-        logger.warning(
-            '%s has no usable embedding norm; expected {"embedding_norm": [low, high]} with '
-            "0 <= low < high. No embedding norm is judged.",
-            path,
-        )
-        return None
-    return float(low), float(high)

@@ -7,15 +7,38 @@ which the browser tests of the language switch cover.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 from gradio import processing_utils
+from gradio.routes import App
 
 from emotion2vec_ui.errors import BadField
 
 QUEUE_POLL_S = 0.02
 """How long an event of the page may wait before Gradio sees it."""
+
+
+@contextlib.contextmanager
+def without_applications() -> Iterator[None]:
+    """Has Gradio make no application while pages are built.
+
+    It makes one at the end of each page and with the queue, 0.15 s each, and none of them is used:
+    mounting makes its own, which is then given to `answer_by`.
+    """
+    create = App.create_app
+    App.create_app = staticmethod(lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        App.create_app = staticmethod(create)
+
+
+def answer_by(blocks: gr.Blocks, app: App) -> None:
+    """Has the queue run events in this application, as `launch` would."""
+    blocks.app = app
 
 
 def slow_down_queue(blocks: gr.Blocks) -> None:

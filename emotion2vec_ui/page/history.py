@@ -18,6 +18,7 @@ from emotion2vec_ui.drawing.result_view import result_view
 from emotion2vec_ui.errors import BadField, as_known
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.page.events import connect
+from emotion2vec_ui.page.similar import SimilarBox
 from emotion2vec_ui.page.words import word
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.filters import NONE, QUALITIES, SORTS, Filters
@@ -49,6 +50,7 @@ class _HistoryPage:
         # Gradio keeps most such dates to itself; the style sheet shows this while one stands there.
         gr.HTML(draw(status_view.NoteView(Phrase("history.bad_date"))), elem_id="history-bad-date")
         opened = gr.HTML(elem_id="history-opened")
+        similar = SimilarBox(history, mark="data-history-opened", queued=self._queued)
         table = gr.HTML(elem_id="history-list", js_on_load=SCRIPT.read_text(encoding="utf-8"))
         gr.HTML(draw(status_view.FooterView()), elem_id="bottom")
         folder, offset = gr.State(None), gr.State(0)
@@ -58,12 +60,13 @@ class _HistoryPage:
         for one in filters:
             # A name is searched for while it is typed; only the last of the keys counts.
             self._connect(one.change, self._search, filters, first_page, trigger_mode="always_last")
-        self._connect(
+        clicked = self._connect(
             table.click,
             self._clicked,
             [*filters, offset, folder],
             [table, offset, opened, folder],
         )
+        similar.after(clicked, opened)
 
     def _add_filters(self) -> list[Any]:
         """In the order of `_filters`."""
@@ -114,8 +117,8 @@ class _HistoryPage:
         inputs: Any,
         outputs: Any,
         **options: Any,
-    ) -> None:
-        connect(event, handler, inputs, outputs, queue=self._queued, **options)
+    ) -> Any:
+        return connect(event, handler, inputs, outputs, queue=self._queued, **options)
 
     # --- handlers ---
 

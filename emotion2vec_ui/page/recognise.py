@@ -18,13 +18,19 @@ from typing import Any, Generic, TypeVar
 import gradio as gr
 
 from emotion2vec_ui import texts
+from emotion2vec_ui.batch.jobs import Jobs
 from emotion2vec_ui.drawing import robustness_view, status_view
 from emotion2vec_ui.drawing.render import View, draw
 from emotion2vec_ui.drawing.result_view import shown
 from emotion2vec_ui.errors import MissingAudio, as_known
+from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import Status
+from emotion2vec_ui.page import batch as batch_page
 from emotion2vec_ui.page import history as history_page
+from emotion2vec_ui.page import lab as lab_page
 from emotion2vec_ui.page.events import connect, last_of
+from emotion2vec_ui.page.similar import SimilarBox
+from emotion2vec_ui.page.subclass_choice import SubclassChoice
 from emotion2vec_ui.page.words import (
     language,
     one_language_at_a_time,
@@ -41,7 +47,7 @@ from emotion2vec_ui.texts import Phrase
 
 ASSETS = Path(__file__).parent / "assets"
 EXAMPLES = ASSETS / "examples"
-STYLES = ("page.css", "form.css", "history.css")
+STYLES = ("page.css", "form.css", "history.css", "similar.css", "lab.css", "batch.css")
 SCRIPTS = ("page.js", "form.js", "result.js")
 """In the order in which they run."""
 
@@ -76,7 +82,13 @@ Count = Callable[[gr.Request], None]
 
 
 def build(
-    recogniser: Recogniser, *, settings: Settings, history: History, count: Count
+    recogniser: Recogniser,
+    *,
+    settings: Settings,
+    history: History,
+    jobs: Jobs,
+    atlas: Atlas,
+    count: Count,
 ) -> tuple[gr.Blocks, dict[str, Any]]:
     """Builds the pages.
 
@@ -84,14 +96,20 @@ def build(
         recogniser: does the work.
         settings: of the program.
         history: past results.
+        jobs: many recordings at once.
+        atlas: clusters and map of past results.
         count: called before each recognition.
 
     Returns:
         The pages, and the options with which `gr.mount_gradio_app` shows them as meant.
     """
     page = _Page(recogniser, settings, history, count)
+    with page.blocks.route(batch_page.NAME, batch_page.PATH, show_in_navbar=False) as blocks:
+        batch_page.add(blocks, jobs, settings)
     with page.blocks.route(history_page.NAME, history_page.PATH, show_in_navbar=False) as blocks:
         history_page.add(blocks, history, settings)
+    with page.blocks.route(lab_page.NAME, lab_page.PATH, show_in_navbar=False) as blocks:
+        lab_page.add(blocks, atlas, history, settings)
     styles = [(ASSETS / name).read_text(encoding="utf-8") for name in STYLES]
     scripts = [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
     options = {
@@ -166,6 +184,7 @@ class _Page:
                     info=word("ui.embedding.info"),
                     elem_id="embedding",
                 )
+                choice = SubclassChoice(self._recogniser)
                 with gr.Row(elem_id="actions"):
                     gr.HTML(draw(status_view.ActionNotesView()), elem_id="action-notes")
                     # The style sheet shows the one that fits: cancel while the steps are shown.
@@ -180,6 +199,7 @@ class _Page:
             with gr.Column(elem_id="right"):
                 result = gr.HTML(draw(status_view.EmptyView()), elem_id="result")
                 robustness_result = gr.HTML(elem_id="robustness-result")
+                similar = SimilarBox(self._history, mark="data-shown", queued=self._queued)
         gr.HTML(draw(status_view.FooterView()), elem_id="bottom")
         lang = gr.Textbox(visible="hidden", elem_id="lang", show_label=False)
 
@@ -187,15 +207,16 @@ class _Page:
         audio.change(None, audio, js="audio => window.emotionPage?.audioChanged(audio)")
         audio.start_recording(None, js="() => window.emotionPage?.recording(true)")
         audio.stop_recording(None, js="() => window.emotionPage?.recording(false)")
-        self._add_job(
+        recognised = self._add_job(
             start,
             self._recognise,
             status_view.progress,
-            [audio, granularity, embedding, lang],
+            [audio, granularity, embedding, choice.group, lang],
             result,
         )
+        similar.after(recognised, result)
         # A new recognition makes the old test meaningless: it may be of another recording.
-        start.click(None, None, robustness_result, js="() => ''")
+        start.click(None, None, [robustness_result, similar.box], js="() => ['', '']")
         robustness.click(None, result, result, js="shown => window.emotionPage.resultBeside(shown)")
         self._add_job(
             robustness,
@@ -212,8 +233,9 @@ class _Page:
             [audio],
             js="() => [window.emotionPage.lang()]",
         )
-        self._add_badge_timer(badge)
-        self._add_address(result)
+        self._add_badge_timer(badge, choice)
+        for opened in self._add_address(result):
+            similar.after(opened, result)
 
     def _add_job(
         self,
@@ -222,12 +244,11 @@ class _Page:
         progress: Progress,
         inputs: list[Any],
         box: gr.HTML,
-    ) -> None:
+    ) -> Any:
         """Has a button run what takes time, and shows in `box` how far it is and what came."""
         wait = f"(...inputs) => window.emotionPage.beforeStart(inputs, '{box.elem_id}')"
         if self._queued:
-            self._connect(button.click, handler, inputs, box, js=wait)
-            return
+            return self._connect(button.click, handler, inputs, box, js=wait)
 
         def announce(path: str | None, *_: Any) -> str:
             status = self._recogniser.holder.status()
@@ -236,23 +257,25 @@ class _Page:
 
         # Without the queue a handler cannot report while it runs: the steps are shown once, first.
         first = self._connect(button.click, announce, inputs, box, js=wait)
-        self._connect(first.then, last_of(handler), inputs, box, js=wait)
+        return self._connect(first.then, last_of(handler), inputs, box, js=wait)
 
-    def _add_badge_timer(self, badge: gr.HTML) -> None:
+    def _add_badge_timer(self, badge: gr.HTML, choice: SubclassChoice) -> None:
         retry = gr.Button(visible="hidden", elem_id="retry")
         timer = gr.Timer(BADGE_POLL_S)
         renewed = [badge, timer]
         self._connect(self.blocks.load, self._renew_badge, [badge], renewed, queue=False)
         self._connect(retry.click, self._retry, None, renewed, queue=False)
         self._connect(timer.tick, self._renew_badge, [badge], renewed, queue=False)
+        for event in (self.blocks.load, timer.tick):
+            self._connect(event, choice.renewed, None, choice.group, queue=False)
 
-    def _add_address(self, result: gr.HTML) -> None:
+    def _add_address(self, result: gr.HTML) -> Iterator[Any]:
         """Shows the result that the address names: on arrival, and after Back."""
         wanted = gr.Textbox(visible="hidden", show_label=False)
         reopen = gr.Button(visible="hidden", elem_id="open")
         for event, otherwise in ((self.blocks.load, "null"), (reopen.click, "''")):
             js = f"() => [window.emotionPage.wanted() ?? {otherwise}]"
-            self._connect(event, self._open, [wanted], [result], js=js)
+            yield self._connect(event, self._open, [wanted], [result], js=js)
 
     def _connect(
         self,
@@ -300,6 +323,7 @@ class _Page:
         path: str | None,
         granularity: str,
         extract_embedding: bool,
+        subclass: list[str],
         lang: str,
         request: gr.Request,
     ) -> Iterator[str]:
@@ -307,6 +331,7 @@ class _Page:
             self._recogniser.analyse,
             granularity=granularity,
             extract_embedding=extract_embedding,
+            subclass=subclass,
             lang=language(lang),
             front="page",
         )

@@ -15,7 +15,9 @@ from emotion2vec_ui import texts
 from emotion2vec_ui.drawing.render import tag
 from emotion2vec_ui.settings import Settings
 
-ON_COMPONENTS = ("ui.", "history.", "emotion.", "band.")
+ON_COMPONENTS = (
+    "ui.", "history.", "jobs.", "emotion.", "band.", "lab.method", "lab.k", "lab.refresh",
+)  # fmt: skip
 """Areas of the catalogues whose texts stand on components."""
 
 UNNAMED_PARTS = (
@@ -24,9 +26,13 @@ UNNAMED_PARTS = (
     ("#audio .pause-button", "aria-label", "ui.audio.pause"),
     ("#audio .mic-select", "aria-label", "ui.audio.device"),
     ("#history-filters input[role=combobox]", "placeholder", "history.any"),
+    ("#job-filters input[role=combobox]", "placeholder", "history.any"),
     ("#history-date_from input", "aria-label", "history.date_from"),
     ("#history-date_to input", "aria-label", "history.date_to"),
     ("#history-filters button.calendar", "aria-label", "history.date_pick"),
+    ("#lab-map [data-lab-points]", "aria-label", "lab.map.label"),
+    ("#lab-map [data-lab-find]", "aria-label", "lab.find"),
+    ("#lab-map [data-lab-find]", "placeholder", "lab.find"),
 )
 """Parts of Gradio's components that it offers no text for: selector, attribute, text."""
 

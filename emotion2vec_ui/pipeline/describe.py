@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,19 @@ import numpy as np
 from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.frames import FRAMES_PER_S
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.reading import familiarity, scoring, timeline
+from emotion2vec_ui.reading import familiarity, scoring, subclass_head, timeline
 from emotion2vec_ui.records import report as records
-from emotion2vec_ui.records.report import Embedding, Model, Report, ReportWarning, Timing, Utterance
+from emotion2vec_ui.records.report import (
+    Embedding,
+    Model,
+    Report,
+    ReportWarning,
+    SubclassScores,
+    Timing,
+    Utterance,
+)
 from emotion2vec_ui.records.store import EMBEDDING_NAME
+from emotion2vec_ui.records.subclasses import Trained
 
 if TYPE_CHECKING:
     from emotion2vec_ui.models.engine import Prediction
@@ -31,6 +41,7 @@ def describe(
     *,
     with_embedding: bool,
     utterances: tuple[Utterance, ...] = (),
+    trained: Sequence[Trained] = (),
 ) -> Report:
     """The report of one recognition: every figure that any front end shows, no sentence yet.
 
@@ -41,6 +52,7 @@ def describe(
         timing: of the steps so far.
         with_embedding: whether embedding.npy is kept.
         utterances: the stretches of speech, each recognised by itself.
+        trained: sets of sub-classes of this model.
     """
     scores = _named_scores(prediction)
     reading = _read(loaded, prediction, quality_verdict=clip.quality.verdict)
@@ -62,6 +74,7 @@ def describe(
         model=model_facts(loaded),
         reliability=records.reliability(reading, advice_code),
         distribution=records.distribution(reading, scores),
+        subclasses={one.card.name: _divided(one, prediction) for one in trained} or None,
         quality=clip.quality,
         timing=timing,
         embedding=_embedding(loaded, prediction) if with_embedding else None,
@@ -86,6 +99,21 @@ def _over_time(report: Report, prediction: Prediction, utterances: tuple[Utteran
         segments=timeline.segments(frame_logits),
         utterances=utterances,
         curve=timeline.curve(frame_logits, CURVE_COLUMNS),
+    )
+
+
+def _divided(trained: Trained, prediction: Prediction) -> SubclassScores:
+    """How the score of a set's base divides among its sub-classes."""
+    card = trained.card
+    shares = subclass_head.shares(prediction.embedding, trained.head)
+    score = prediction.scores[EMOTIONS.index(card.base)]
+    *parts, none = subclass_head.divided(score, [*shares.classes, shares.none], records.DECIMALS)
+    return SubclassScores(
+        version=card.version,
+        base=card.base,
+        scores=dict(zip(card.classes, parts, strict=True)),
+        none=none,
+        small=card.small,
     )
 
 

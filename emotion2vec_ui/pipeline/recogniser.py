@@ -16,11 +16,12 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from emotion2vec_ui.audio.load import Clip
+from emotion2vec_ui.audio.load import Clip, Source
 from emotion2vec_ui.errors import BadField, DeviceLost, QueueFull, ShuttingDown
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 from emotion2vec_ui.models.batching import Batcher, Job, Priority
@@ -30,9 +31,10 @@ from emotion2vec_ui.pipeline.describe import (
     describe_utterance,
     model_facts,
 )
+from emotion2vec_ui.pipeline.observer import Ended, Front, Kind, Observer
 from emotion2vec_ui.reading import timeline
-from emotion2vec_ui.records import store
-from emotion2vec_ui.records.report import GRANULARITIES, Report, Timing, Utterance
+from emotion2vec_ui.records import store, subclasses
+from emotion2vec_ui.records.report import GRANULARITIES, Model, Report, Timing, Utterance
 from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.sentences import in_words
 from emotion2vec_ui.settings import Settings
@@ -70,29 +72,19 @@ class Recognition:
     saved: store.Saved | None
 
 
-Front = Literal["api", "page", "gradio", "cli"]
-"""Where a request came in."""
-
-Kind = Literal["predict", "robustness"]
-
-
 @dataclass(frozen=True)
-class Ended:
-    """How one request ended.
+class Embedded:
+    """The utterance embedding of one recording.
 
     Attributes:
-        front: where it came in.
-        kind: what was asked for.
-        error: what it raised, or None.
-        taken_s: from its arrival here to its end.
-        audio_s: length of the recording that was used; 0 where it was not decoded.
+        vector: float32 (dim,), as the model gave it.
+        model: which model.
+        source: the file as it came.
     """
 
-    front: Front
-    kind: Kind
-    error: BaseException | None
-    taken_s: float
-    audio_s: float
+    vector: NDArray[np.float32]
+    model: Model
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -108,16 +100,6 @@ class Submitted:
     clip: Clip
     loaded: Loaded
     job: Job
-
-
-class Observer(Protocol):
-    """What is told of a recogniser's work, by several threads at once."""
-
-    def batch_done(self, windows: int, padded_s: float, taken_s: float) -> None:
-        """One forward pass: how many windows, their padded length together, its time."""
-
-    def request_ended(self, ended: Ended) -> None:
-        """One request was answered, refused or given up."""
 
 
 class Cancelled(Exception):
@@ -165,6 +147,7 @@ class Recogniser:
         name: str | None = None,
         granularity: str = "utterance",
         extract_embedding: bool = False,
+        subclass: Sequence[str] = (),
         lang: str = "en",
         save: bool = True,
         front: Front = "cli",
@@ -178,6 +161,7 @@ class Recogniser:
             name: what the user calls it.
             granularity: "utterance" or "frame".
             extract_embedding: keep the embedding: (dim,), or (frames, dim) in frame granularity.
+            subclass: names of sets of sub-classes that divide the score of their base.
             lang: "zh" or "en", for the sentences in the report.
             save: write a folder under `outputs`.
             front: where the request came in.
@@ -195,6 +179,7 @@ class Recogniser:
                     value=repr(granularity)[:100],
                     allowed=", ".join(GRANULARITIES),
                 )
+            trained = [subclasses.load(self.settings.outputs, one) for one in subclass]
             started = time.perf_counter()
             on_progress("decode", 0.0)
             clip = self.decode(path, name or path.name)
@@ -208,6 +193,8 @@ class Recogniser:
             # The holder answers in microseconds once a model is there.
             if model_wait_s < 0.05:
                 model_wait_s = 0.0
+            for one in trained:
+                one.require(loaded.weights_sha256, loaded.id)
             frames = granularity == "frame"
             on_progress("inference", 0.0)
             submitted = self.submit(
@@ -234,6 +221,7 @@ class Recogniser:
                 timing,
                 with_embedding=extract_embedding,
                 utterances=utterances,
+                trained=trained,
             )
             report = in_words(report, lang)
             saved = None
@@ -242,7 +230,10 @@ class Recogniser:
                 embedding = None
                 if extract_embedding:
                     embedding = prediction.frame_features if frames else prediction.embedding
-                saved = store.save(self.settings.outputs, report, clip.samples, embedding)
+                kept = None if self.settings.no_index else prediction.embedding
+                saved = store.save(
+                    self.settings.outputs, report, clip.samples, embedding, kept_embedding=kept
+                )
             on_progress("save", 1.0)
             return Recognition(report, saved)
 
@@ -294,6 +285,33 @@ class Recogniser:
         """
         (prediction,) = self._answers(submitted.loaded, [submitted.job], cancelled)
         return prediction
+
+    def embed(
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        front: Front = "cli",
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Embedded:
+        """The utterance embedding of one recording; nothing is saved.
+
+        Args:
+            path: the file.
+            name: what the user calls it.
+            front: where the request came in.
+            cancelled: asked now and then whether the caller is gone.
+
+        Raises:
+            EmotionError: what was found, expected and to be done.
+            Cancelled: `cancelled` said so.
+        """
+        with self._request(front, "similar") as request:
+            clip = self.decode(path, name or path.name)
+            request.audio_s = clip.source.duration_s
+            loaded = self.holder.get(MODEL_WAIT_S)
+            prediction = self.answer(self.submit(loaded, clip, frames=False), cancelled)
+        return Embedded(prediction.embedding, model_facts(loaded), clip.source)
 
     def robustness(
         self,

@@ -134,10 +134,44 @@ def _tempered_by(
 
 def ece(scores: np.ndarray, truth: np.ndarray) -> float:
     """Expected calibration error with 15 equal bins of the top score; scores (n, labels)."""
-    top, right = scores.max(1), scores.argmax(1) == truth
-    bins = np.minimum((top * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = [
-        (bins == one).mean() * abs(top[bins == one].mean() - right[bins == one].mean())
-        for one in np.unique(bins)
-    ]
+    found = bins(scores.max(1), scores.argmax(1) == truth)
+    gaps = [one.count / len(truth) * abs(one.confidence - one.accuracy) for one in found]
     return float(sum(gaps))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Recordings of about one confidence.
+
+    Attributes:
+        low, high: of the confidence, 0 to 1; a value at the edge belongs to the higher bin.
+        count: recordings.
+        confidence: their mean.
+        accuracy: share of right answers among them.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def bins(top: np.ndarray, right: np.ndarray) -> tuple[Bin, ...]:
+    """The bins of the calibration error that hold recordings, rising.
+
+    Args:
+        top: float (n,), the confidence, 0 to 1.
+        right: bool (n,), whether the answer was right.
+    """
+    place = np.minimum((top * ECE_BINS).astype(int), ECE_BINS - 1)
+    return tuple(
+        Bin(
+            low=one / ECE_BINS,
+            high=(one + 1) / ECE_BINS,
+            count=int((place == one).sum()),
+            confidence=float(top[place == one].mean()),
+            accuracy=float(right[place == one].mean()),
+        )
+        for one in np.unique(place).tolist()
+    )

@@ -94,9 +94,20 @@ def distance(embedding: np.ndarray, reference: Reference) -> float:
             f"the embedding has the shape {embedding.shape}, the reference is for ({dim},): "
             "they are of different models"
         )
-    unit = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
-    cosines = reference.embeddings @ unit.astype(np.float32)
-    at = len(cosines) - reference.neighbours
+    return kth_distance(embedding, reference.embeddings, reference.neighbours)
+
+
+def kth_distance(embedding: np.ndarray, unit: NDArray[np.float32], k: int) -> float:
+    """Cosine distance, 0 to 2, of an embedding (dim,) to its k-th nearest row of `unit` (n, dim).
+
+    Args:
+        embedding: float, of any length above 0.
+        unit: rows of length 1.
+        k: 1 to n.
+    """
+    direction = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+    cosines = unit @ direction.astype(np.float32)
+    at = len(cosines) - k
     return float(1 - np.partition(cosines, at)[at])
 
 

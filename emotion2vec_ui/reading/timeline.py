@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from emotion2vec_ui.frames import FRAMES_PER_S
 from emotion2vec_ui.labels import EMOTIONS
@@ -145,6 +144,8 @@ def _finite(logits: FloatArray) -> FloatArray:
 
 
 def _smooth(logits: FloatArray) -> FloatArray:
+    from scipy import ndimage  # a quarter of a second, and only frame granularity needs it
+
     return ndimage.gaussian_filter1d(logits, SMOOTHING_S * FRAMES_PER_S, axis=0, mode="nearest")
 
 

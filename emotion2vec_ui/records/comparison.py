@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emotion2vec_ui.errors import BadField
 from emotion2vec_ui.records import store
-from emotion2vec_ui.records.index import History, Row, row_of
+from emotion2vec_ui.records.index import History
+from emotion2vec_ui.records.index_file import Row, row_of
 from emotion2vec_ui.records.report import Report
 
 MIN_COMPARED, MAX_COMPARED = 2, 8
@@ -79,19 +79,8 @@ def compare(history: History, folders: Sequence[str]) -> Comparison:
     distances = [
         round(sum(abs(value) for value in one.differences.values()) / 2, 6) for one in compared
     ]
-    vectors = [_embedding(history.outputs / name) for name in names]
+    vectors = [store.utterance_embedding(history.outputs / name) for name in names]
     return Comparison(compared, distances, _similarity(rows, vectors), _caveats(rows))
-
-
-def _embedding(path: Path) -> np.ndarray | None:
-    """The utterance embedding, float64 (dim,): of frames, their mean; None where there is none."""
-    try:
-        vector = np.load(path / store.EMBEDDING_NAME, allow_pickle=False).astype(np.float64)
-    except (OSError, ValueError, EOFError):
-        return None
-    if vector.ndim == 2 and len(vector):
-        vector = vector.mean(axis=0)
-    return vector if vector.ndim == 1 and np.linalg.norm(vector) > 0 else None
 
 
 def _similarity(
@@ -101,7 +90,9 @@ def _similarity(
         a, b = vectors[i], vectors[j]
         if a is None or b is None or rows[i].model != rows[j].model or a.shape != b.shape:
             return None
-        return round(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))), 6)
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+        return round(float(a @ b) / lengths, 6) if lengths > 0 else None
 
     return [[cosine(i, j) for j in range(len(rows))] for i in range(len(rows))]
 

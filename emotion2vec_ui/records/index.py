@@ -5,6 +5,9 @@ time. Every query first synchronises it: the names of the folders, and now and t
 compared with those indexed, inside one write transaction, so that any number of processes may do so
 at once.
 A folder whose result.json cannot be used is counted and otherwise left alone.
+
+The utterance embeddings of the results are kept beside it (`records/vectors`), under the same
+transactions.
 """
 
 from __future__ import annotations
@@ -12,101 +15,41 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import logging
-import os
 import sqlite3
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from emotion2vec_ui.errors import ResultNotFound
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.records import store
-from emotion2vec_ui.records.filters import SORTS, Filters, storable, where_clause
+from emotion2vec_ui.records import store, vectors
+from emotion2vec_ui.records.filters import SORTS, Filters, where_clause
+from emotion2vec_ui.records.index_file import (
+    COLUMNS,
+    INDEX_VERSION,
+    Row,
+    connect,
+    from_columns,
+    synchronise,
+    transaction,
+)
 from emotion2vec_ui.records.report import Report, Unreadable, parse
+from emotion2vec_ui.records.vectors import EmbeddingSpace, Snapshot
 
 log = logging.getLogger(__name__)
 
 INDEX_NAME = ".index.sqlite"
 
-INDEX_VERSION = 3
-"""Kept in the file as user_version; any other number there has the index built anew."""
-
-SETTLED_S = 3.0
-"""A folder list is taken as unchanged when its time stamp is, and is older than this: two changes
-within one tick of the file system's clock (4 ms on ext4, 2 s on FAT) look like one."""
-
 TIMES_EVERY_S = 60.0
 """How often folders already indexed are looked at for changes: results are written once, and only
 a person with an editor changes one."""
-
-LOCK_WAIT_S = 60.0
-"""How long to wait while another process builds the index."""
-
-_COLUMNS = (
-    "folder TEXT PRIMARY KEY",
-    "mtime_ns INTEGER NOT NULL",
-    "damaged INTEGER NOT NULL",
-    "number INTEGER",
-    "timestamp TEXT",
-    "name TEXT",
-    "name_folded TEXT",
-    "sha256 TEXT",
-    "duration_s REAL",
-    "emotion TEXT",
-    "confidence REAL",
-    "band TEXT",
-    "quality TEXT",
-    "granularity TEXT",
-    "model TEXT",
-    "has_embedding INTEGER",
-    "built_in INTEGER",
-    "familiarity REAL",
-    "scores TEXT",
-)
-_NAMES = tuple(column.split()[0] for column in _COLUMNS)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One result as the index knows it; None where an old result does not tell."""
-
-    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
-
-    folder: str
-    """Its name below `outputs/`, which is also its id."""
-    timestamp: str
-    """Local time, "YYYY-MM-DD HH:MM:SS"."""
-    name: str
-    """Of the recording's file; empty where an old result does not tell."""
-    sha256: str | None
-    """Of the recording's file; null where an old result does not tell."""
-    duration_s: float | None
-    """Of the recording, in s; null where an old result does not tell."""
-    emotion: str
-    """The leader, one of the nine keys."""
-    confidence: float
-    """The leader's score, 0 to 1."""
-    band: str
-    """Of the calibrated confidence, else of the confidence: high, medium, low or unreliable."""
-    quality: str | None
-    """Verdict on the recording: good, fair or poor; null where an old result does not tell."""
-    granularity: str
-    """utterance or frame."""
-    model: str | None
-    """Id of the model that answered; null where an old result does not tell."""
-    has_embedding: bool
-    """Whether embedding.npy is there."""
-    built_in: bool
-    """Whether the compact model that comes with the program answered."""
-    familiarity: float | None
-    """How like what the model learnt from, 0 to 1; null where that was not measured."""
-    scores: dict[str, float]
-    """The nine scores of the whole recording, summing to 1."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +72,17 @@ class History:
 
     Args:
         outputs: the folder of all results; need not exist yet.
+        embeddings: keep the utterance embeddings beside the index (not with `--no-index`).
     """
 
-    def __init__(self, outputs: Path) -> None:
+    def __init__(self, outputs: Path, *, embeddings: bool = True) -> None:
         self.outputs = outputs
+        self.embeddings = embeddings
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._times_due_s = 0.0
+        self._reader = vectors.Reader(outputs)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     # --- queries ---
 
@@ -145,13 +92,14 @@ class History:
         condition, values = where_clause(filters)
         # Every word of this text is from this module; what users send is bound.
         query = (
-            f"SELECT {', '.join(_NAMES)} FROM results WHERE {condition} "
+            f"SELECT {', '.join(COLUMNS)} FROM results WHERE {condition} "
             f"ORDER BY {SORTS[filters.sort]} LIMIT ? OFFSET ?"
         )
 
         def ask(db: sqlite3.Connection) -> Page:
             rows = [
-                _row(one) for one in db.execute(query, [*values, filters.limit, filters.offset])
+                from_columns(one)
+                for one in db.execute(query, [*values, filters.limit, filters.offset])
             ]
             total = db.execute(
                 f"SELECT count(*) FROM results WHERE {condition}", values
@@ -185,6 +133,72 @@ class History:
             ResultNotFound: there is none, or the name is not one of a result.
         """
         return store.find(self.outputs, folder)
+
+    # --- embeddings ---
+
+    def spaces(self) -> list[EmbeddingSpace]:
+        """Which models' embeddings there are: that with most first, of equal ones the latest."""
+        return self._query(vectors.spaces)
+
+    def snapshot(self, model: str, weights_sha256: str | None, dim: int) -> Snapshot | None:
+        """The embeddings of a space as they are now; None where it never had one.
+
+        They can be searched without holding up others; `rows_at` then tells whose they are.
+
+        Args:
+            model: id of the space's model.
+            weights_sha256: of its checkpoint.
+            dim: of its embeddings.
+        """
+
+        def ask(db: sqlite3.Connection) -> Snapshot | None:
+            number = vectors.find(db, model, weights_sha256, dim)
+            return None if number is None else self._reader.snapshot(db, number)
+
+        return self._query(ask)
+
+    def rows_at(self, snapshot: Snapshot, numbers: Sequence[int] | None = None) -> list[Row] | None:
+        """The results that these rows of a snapshot belong to, in their order.
+
+        Args:
+            snapshot: of the rows.
+            numbers: which, none of them free; None for all that are not, by rising number.
+
+        Returns:
+            None where a result was removed since: another may stand in its row by now.
+        """
+        query = f"SELECT {', '.join(COLUMNS)} FROM results WHERE space = ?"
+
+        def ask(db: sqlite3.Connection) -> list[Row] | None:
+            if vectors.freed(db) != snapshot.freed:
+                return None
+            if numbers is None:
+                found = db.execute(f"{query} ORDER BY vector", (snapshot.space,)).fetchall()
+                # Later ones are not in the snapshot: behind its end, or in rows then free.
+                at = COLUMNS.index("vector")
+                then = set(range(len(snapshot.rows))) - set(snapshot.free.tolist())
+                return [from_columns(raw) for raw in found if raw[at] in then]
+            one = f"{query} AND vector = ?"
+            return [
+                from_columns(db.execute(one, (snapshot.space, int(number))).fetchone())
+                for number in numbers
+            ]
+
+        return self._query(ask)
+
+    def add_embedding(self, folder: str, vector: np.ndarray) -> None:
+        """Keeps the utterance embedding of a result that was saved without one.
+
+        Args:
+            folder: the result, whose report names the model that gave the embedding.
+            vector: float (dim,).
+
+        Raises:
+            ResultNotFound: it is not there.
+            DiskFull, OutputError: the embedding cannot be written.
+        """
+        store.add_embedding(self.path(folder), vector)
+        self.refresh()
 
     # --- changes ---
 
@@ -226,7 +240,7 @@ class History:
         filters = filters or Filters()
         condition, values = where_clause(filters)
         query = (
-            f"SELECT {', '.join(_NAMES)} FROM results WHERE {condition} "
+            f"SELECT {', '.join(COLUMNS)} FROM results WHERE {condition} "
             f"ORDER BY {SORTS[filters.sort]}"
         )
         # Fetched at once: a reader as slow as a download must not hold the index.
@@ -235,7 +249,7 @@ class History:
         header = plain + [f"score_{emotion}" for emotion in EMOTIONS]
         yield ("\ufeff" if bom else "") + _csv_line(header)
         for raw in found:
-            row = _row(raw)
+            row = from_columns(raw)
             cells = [getattr(row, name) for name in plain]
             yield _csv_line([*cells, *row.scores.values()])
 
@@ -244,6 +258,10 @@ class History:
     def _query(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         """Synchronises the index with the folders and queries it; a broken one is built anew."""
         with self._lock:
+            with contextlib.suppress(sqlite3.Error, OSError):
+                return self._ask(ask)
+            # Another process may have built it anew, under the name of the one that is open here.
+            self._disconnect()
             try:
                 return self._ask(ask)
             except (sqlite3.Error, OSError) as error:
@@ -255,169 +273,47 @@ class History:
                 # A disk that is full or may not be written: results can still be looked through.
                 log.warning("the history index is kept in memory: %s", error)
             self._disconnect()
-            self._connection = _connect(":memory:")
+            self._scratch = tempfile.TemporaryDirectory(prefix="emotion2vec-")
+            self._connection = self._connect(":memory:", Path(self._scratch.name))
             return self._ask(ask)
 
     def _ask(self, ask: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
-            self._connection = self._open()
+            self.outputs.mkdir(parents=True, exist_ok=True)
+            self._connection = self._connect(str(self.outputs / INDEX_NAME), self.outputs)
         # Names tell what is new or gone, at a tenth of the cost of the times, which tell what was
         # changed by hand.
         times = time.monotonic() >= self._times_due_s
-        _synchronise(self._connection, self.outputs, times=times)
+        synchronise(
+            self._connection,
+            self.outputs,
+            self._reader.folder,
+            times=times,
+            embeddings=self.embeddings,
+        )
         if times:
             self._times_due_s = time.monotonic() + TIMES_EVERY_S
-        return ask(self._connection)
+        with transaction(self._connection, "BEGIN"):  # all that it reads is of one moment
+            return ask(self._connection)
 
-    def _open(self) -> sqlite3.Connection:
-        self.outputs.mkdir(parents=True, exist_ok=True)
-        return _connect(str(self.outputs / INDEX_NAME))
+    def _connect(self, path: str, folder: Path) -> sqlite3.Connection:
+        """Opens an index whose vectors are in `folder`."""
+        self._reader = vectors.Reader(folder)
+        return connect(path, folder, INDEX_VERSION if self.embeddings else -INDEX_VERSION)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
 
     def _discard_index(self) -> None:
         self._disconnect()
         for suffix in ("", "-wal", "-shm"):
             (self.outputs / f"{INDEX_NAME}{suffix}").unlink(missing_ok=True)
-
-
-# --- the file -------------------------------------------------------------------------------------
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    # Transactions are begun by hand; one connection serves all threads under one lock.
-    db = sqlite3.connect(path, timeout=LOCK_WAIT_S, isolation_level=None, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        # After a power cut the last rows may be missing; the next comparison finds them.
-        db.execute("PRAGMA synchronous = NORMAL")
-        _make_tables(db)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _make_tables(db: sqlite3.Connection) -> None:
-    with _transaction(db):
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == INDEX_VERSION:
-            return
-        for table in ("results", "state"):
-            db.execute(f"DROP TABLE IF EXISTS {table}")
-        db.execute(f"CREATE TABLE results ({', '.join(_COLUMNS)}) WITHOUT ROWID")
-        db.execute("CREATE INDEX by_time ON results (timestamp, number)")
-        db.execute("CREATE TABLE state (outputs_mtime_ns INTEGER, looked_ns INTEGER)")
-        db.execute("INSERT INTO state VALUES (-1, 0)")
-        db.execute(f"PRAGMA user_version = {INDEX_VERSION}")
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
-
-
-def _synchronise(db: sqlite3.Connection, outputs: Path, *, times: bool) -> None:
-    """Adds what is new and drops what is gone; with `times`, reads again what was changed."""
-    if not times and _is_settled(db, outputs):
-        return
-    with _transaction(db):
-        # Looking happens inside the transaction: what another process looked at earlier can then
-        # never overwrite what this one saw later.
-        looked_ns, mtime_ns = time.time_ns(), _mtime_ns(outputs)
-        found = {entry.name: entry for entry in store.result_folders(outputs)}
-        known = dict(db.execute("SELECT folder, mtime_ns FROM results"))
-        gone = [(name,) for name in known.keys() - found.keys()]
-        db.executemany("DELETE FROM results WHERE folder = ?", gone)
-        marks = ", ".join("?" * len(_NAMES))
-        new = _new_rows(found, known, times=times)
-        db.executemany(f"INSERT OR REPLACE INTO results VALUES ({marks})", new)
-        db.execute("UPDATE state SET outputs_mtime_ns = ?, looked_ns = ?", (mtime_ns, looked_ns))
-
-
-def _new_rows(
-    found: Mapping[str, os.DirEntry[str]], known: Mapping[str, int], *, times: bool
-) -> Iterator[list[Any]]:
-    for name, entry in found.items():
-        if name in known and not times:
-            continue
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            mtime_ns = entry.stat(follow_symlinks=False).st_mtime_ns
-            if known.get(name) != mtime_ns:
-                yield _values(name, mtime_ns, Path(entry.path))
-
-
-def _is_settled(db: sqlite3.Connection, outputs: Path) -> bool:
-    """Whether nothing was added or removed since the last look, told from one time stamp."""
-    mtime_ns, looked_ns = db.execute("SELECT * FROM state").fetchone()
-    return bool(
-        mtime_ns == _mtime_ns(outputs) and looked_ns - mtime_ns > SETTLED_S * 1e9 and mtime_ns > 0
-    )
-
-
-def _mtime_ns(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-# --- one folder -> one row ------------------------------------------------------------------------
-
-
-def _values(name: str, mtime_ns: int, path: Path) -> list[Any]:
-    """The columns of one folder; a damaged one has only its name."""
-    values: dict[str, Any] = dict.fromkeys(_NAMES)
-    values |= {"folder": name, "mtime_ns": mtime_ns, "damaged": 1}
-    with contextlib.suppress(OSError, Unreadable):
-        row = row_of(name, parse((path / store.RESULT_NAME).read_bytes()))
-        values |= vars(row) | {
-            "damaged": 0,
-            "number": int((name.split("_")[3:] or ["1"])[0]),
-            "name_folded": row.name.casefold(),
-            "scores": json.dumps(list(row.scores.values())),
-        }
-    return list(values.values())
-
-
-def row_of(name: str, report: Report) -> Row:
-    """A report as the index knows it."""
-    source, scores = report.source, report.nine_scores
-    return Row(
-        folder=name,
-        timestamp=report.timestamp,
-        name="" if source is None else storable(source.name),
-        sha256=None if source is None else source.sha256,
-        duration_s=None if source is None else source.duration_s,
-        emotion=report.emotion,
-        confidence=report.confidence,
-        band=report.reliability.band,
-        quality=None if report.quality is None else report.quality.verdict,
-        granularity=report.granularity,
-        model=None if report.model is None else storable(report.model.id),
-        has_embedding=report.embedding is not None,
-        built_in=report.model is not None and report.model.is_built_in,
-        familiarity=report.reliability.familiarity,
-        scores={emotion: scores[emotion] for emotion in EMOTIONS},
-    )
-
-
-def _row(raw: Sequence[Any]) -> Row:
-    values = dict(zip(_NAMES, raw, strict=True))
-    values |= {name: bool(values[name]) for name in ("has_embedding", "built_in")}
-    values["scores"] = dict(zip(EMOTIONS, json.loads(values["scores"]), strict=True))
-    return Row(**{field.name: values[field.name] for field in fields(Row)})
 
 
 # --- CSV ------------------------------------------------------------------------------------------

@@ -7,12 +7,10 @@ Sentences (`advice`, `text`, `log`) are empty until `sentences.in_words` fills t
 
 from __future__ import annotations
 
-import functools
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,9 +22,7 @@ from emotion2vec_ui.models.files import BUILT_IN
 from emotion2vec_ui.reading import scoring
 from emotion2vec_ui.reading.scoring import Band, NormRange, Shape, Weighted
 from emotion2vec_ui.reading.timeline import Curve, Segment
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from emotion2vec_ui.records.adapters import adapter
 
 SCHEMA = "emotion2vec_ui.result/2"
 
@@ -37,9 +33,6 @@ DECIMALS = 6
 """Nine scores then sum to 1 within 4.5e-6; the contract allows 1e-5."""
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-
-_DOCUMENTED: dict[str, Any] = {"use_attribute_docstrings": True}
-"""pydantic's setting for a class at the top of a document; the classes of its fields inherit it."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +119,23 @@ class Distribution:
 
 
 @dataclass(frozen=True)
+class SubclassScores:
+    """How the score of a base emotion divides among sub-classes of one's own."""
+
+    version: int
+    """Of the set of sub-classes, from 1."""
+    base: str
+    """The emotion that is divided, one of the nine keys."""
+    scores: dict[str, float]
+    """Each sub-class's part of the base's score, by name, 0 to 1."""
+    none: float
+    """What none of them has: all of the base's score where the recording is unlike every sample,
+    else 0. With it the scores sum to the base's."""
+    small: bool
+    """Whether it was trained on too few samples or speakers to be relied on."""
+
+
+@dataclass(frozen=True)
 class Timing:
     """How long each step took."""
 
@@ -196,8 +206,6 @@ class Report:
     What a result of the first WebUI does not tell (source, model, quality, timing) is None.
     """
 
-    __pydantic_config__: ClassVar = _DOCUMENTED
-
     emotion: str
     """The utterance's leader, one of the nine keys, in both granularities."""
     confidence: float
@@ -236,6 +244,9 @@ class Report:
     """How far to rely on it."""
     distribution: Distribution
     """The shape of the scores."""
+    subclasses: dict[str, SubclassScores] | None = None
+    """By the name of the set: how scores divide among sub-classes; null where none were asked for,
+    and in results of earlier versions. The nine scores do not depend on it."""
     quality: Quality | None = None
     """What is right and wrong with the recording: each check with figure, threshold, verdict."""
     timing: Timing | None = None
@@ -275,8 +286,6 @@ _FRAME_FIELDS = (
 class Files:
     """Where the files of a result are served: contract section 5."""
 
-    __pydantic_config__: ClassVar = _DOCUMENTED
-
     output_dir: str
     """The folder, relative to the program's."""
     result_url: str
@@ -307,25 +316,12 @@ def is_time(value: str, form: str = TIME_FORMAT) -> bool:
 # --- to and from JSON -----------------------------------------------------------------------------
 
 
-_building = threading.Lock()
-
-
-def _adapter() -> TypeAdapter[Report]:
-    # pydantic fails where two threads build the adapter of one class at once.
-    with _building:
-        return _built_adapter()
-
-
-@functools.cache
-def _built_adapter() -> TypeAdapter[Report]:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Report)
-
-
 def to_dict(report: Report) -> dict[str, Any]:
     """The report as plain data for JSON, floats to six decimals."""
-    content: dict[str, Any] = _adapter().dump_python(report, mode="json")
+    from pydantic_core import to_jsonable_python
+
+    # By the values and not by the classes, whose adapter takes longer to be made than a clip.
+    content: dict[str, Any] = to_jsonable_python(report)
     if report.granularity == "utterance":
         for name in _FRAME_FIELDS:
             del content[name]
@@ -364,7 +360,7 @@ def parse(content: bytes) -> Report:
 
     try:
         data = from_json(content, allow_inf_nan=False)
-        report = _adapter().validate_python(_upgraded(data))
+        report = adapter(Report).validate_python(_upgraded(data))
     except (ValueError, ValidationError, LookupError, TypeError, AttributeError) as error:
         raise Unreadable(str(error)) from error
     if report.emotion not in EMOTIONS or not 0 <= report.confidence <= 1:

@@ -30,6 +30,11 @@ WRITING_DIR = ".writing"
 RESULT_NAME = "result.json"
 AUDIO_NAME = "processed_audio.wav"
 EMBEDDING_NAME = "embedding.npy"
+KEPT_EMBEDDING_NAME = ".embedding.npy"
+"""The utterance embedding, float16 (dim,), for the index: where embedding.npy, which is there only
+when it was asked for, does not hold it. In the folder, because the folders are the truth and the
+index can be deleted at any time; hidden, because it is no part of the result: it is neither served
+nor exported. 2 KB with plus_large."""
 FOLDER_PREFIX = "outputs_"
 WAV_SAMPLES = 1 << 20
 """Samples converted and written at a time."""
@@ -50,14 +55,22 @@ class Saved:
     content: bytes
 
 
-def save(outputs: Path, report: Report, samples: np.ndarray, embedding: np.ndarray | None) -> Saved:
+def save(
+    outputs: Path,
+    report: Report,
+    samples: np.ndarray,
+    embedding: np.ndarray | None,
+    *,
+    kept_embedding: np.ndarray | None = None,
+) -> Saved:
     """Writes one result folder.
 
     Args:
         outputs: the folder of all results; made when absent.
         report: content of result.json, with its sentences; its `timestamp` names the folder.
         samples: float32 (n,), 16 kHz mono: what the model heard.
-        embedding: float32 (dim,) or (frames, dim), or None.
+        embedding: float32 (dim,) or (frames, dim) for embedding.npy, or None.
+        kept_embedding: float32 (dim,) of the utterance, for the index, or None.
 
     Returns:
         The folder, `outputs_YYYYMMDD_HHMMSS` with `_2`, `_3`, ... when the second is taken, and
@@ -77,12 +90,12 @@ def save(outputs: Path, report: Report, samples: np.ndarray, embedding: np.ndarr
         if embedding is not None:
             with (writing / EMBEDDING_NAME).open("wb") as file:
                 np.save(file, np.ascontiguousarray(embedding, np.float32), allow_pickle=False)
+        if kept_embedding is not None and (embedding is None or embedding.ndim != 1):
+            _keep_embedding(writing, kept_embedding)
         return Saved(_claim(writing, outputs / f"{FOLDER_PREFIX}{stamp}"), content)
     except OSError as error:
         shutil.rmtree(writing, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(free_mb=_free_mb(outputs)) from error
-        raise OutputError(path=outputs.name, problem=error.strerror or "I/O error") from error
+        raise _as_known(error, outputs) from error
     except BaseException:
         shutil.rmtree(writing, ignore_errors=True)
         raise
@@ -135,6 +148,68 @@ def files_in(folder: Path) -> tuple[tuple[str, int], ...]:
         with contextlib.suppress(FileNotFoundError):
             sizes.append((name, (folder / name).stat().st_size))
     return tuple(sizes)
+
+
+def utterance_embedding(folder: Path) -> np.ndarray | None:
+    """The utterance embedding of a result, (dim,) in any float type; None where it has none.
+
+    The files may be anything: only what can be an embedding is returned.
+    """
+    asked_for = _array(folder / EMBEDDING_NAME)
+    if asked_for is not None and asked_for.ndim == 1:
+        return np.array(asked_for)
+    kept = _array(folder / KEPT_EMBEDDING_NAME)
+    if kept is not None and kept.ndim == 1:
+        return np.array(kept)
+    # Results of earlier versions, and of --no-index, may have frames alone; the embedding of an
+    # utterance is the mean of its frames.
+    if asked_for is not None and asked_for.ndim == 2 and len(asked_for):
+        return np.asarray(asked_for.mean(axis=0, dtype=np.float64))
+    return None
+
+
+def _array(path: Path) -> np.ndarray | None:
+    """The floats in a file, mapped: an hour of frames has 700 MB; None where there are none."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    usable = isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size > 0
+    return array if usable else None
+
+
+def add_embedding(folder: Path, embedding: np.ndarray) -> None:
+    """Keeps the utterance embedding of a result that was saved without one.
+
+    Args:
+        folder: of the result.
+        embedding: float32 (dim,), of the model that its report names.
+
+    Raises:
+        DiskFull: and nothing was left behind.
+        OutputError: it cannot be written, or the result was removed meanwhile.
+    """
+    outputs = folder.parent
+    writing = outputs / WRITING_DIR / f"{os.getpid()}-{uuid.uuid4().hex}"
+    try:
+        # The folder's time says how old the result is (`remove_old`), and that it was changed
+        # (`records/index`): it goes back, to a microsecond later.
+        times = folder.stat()
+        writing.mkdir(parents=True)
+        _keep_embedding(writing, embedding)
+        (writing / KEPT_EMBEDDING_NAME).replace(folder / KEPT_EMBEDDING_NAME)
+        os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns + 1000))
+    except OSError as error:
+        raise _as_known(error, outputs) from error
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+
+
+def _keep_embedding(folder: Path, embedding: np.ndarray) -> None:
+    with np.errstate(over="ignore"):  # to infinity: then it is not indexed
+        kept = np.ascontiguousarray(embedding, np.float16)
+    with (folder / KEPT_EMBEDDING_NAME).open("wb") as file:
+        np.save(file, kept, allow_pickle=False)
 
 
 def sweep(outputs: Path) -> None:
@@ -214,6 +289,12 @@ def _write_wav(path: Path, samples: np.ndarray) -> None:
         for start in range(0, len(samples), WAV_SAMPLES):
             piece = to_pcm16(samples[start : start + WAV_SAMPLES])
             wav.writeframesraw(piece.astype("<i2", copy=False).tobytes())
+
+
+def _as_known(error: OSError, outputs: Path) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(free_mb=_free_mb(outputs))
+    return OutputError(path=outputs.name, problem=error.strerror or "I/O error")
 
 
 def _free_mb(path: Path) -> float:

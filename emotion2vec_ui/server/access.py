@@ -48,6 +48,9 @@ COUNT = "count_recognition"
 """In the request's state: what an event of the page calls before it recognises anything. Which of
 Gradio's requests will do so cannot be told from their routes."""
 
+CALLER = "caller"
+"""In the request's state: what tells callers apart: a digest of a key or user, or an address."""
+
 FORM_OVERHEAD_BYTES = 65_536
 """Boundaries, part headers and the two other fields of a form."""
 
@@ -147,6 +150,7 @@ class Guard:
                 return
             self._check_origin(scope, headers)
             caller = self._authenticate(scope, headers)
+            scope["state"][CALLER] = caller
             if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
                 scope["state"][COUNT] = partial(self._count, caller)
                 limits = self._limits(scope)

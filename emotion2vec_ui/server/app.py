@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emotion2vec_ui import __version__
 from emotion2vec_ui.audio.decoding import Decoder
+from emotion2vec_ui.batch.jobs import Jobs
 from emotion2vec_ui.drawing.missing_view import missing_page
 from emotion2vec_ui.errors import (
     BadField,
@@ -37,13 +38,17 @@ from emotion2vec_ui.errors import (
     Unavailable,
     as_known,
 )
+from emotion2vec_ui.lab.atlas import Atlas
 from emotion2vec_ui.models.holder import ModelHolder
-from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Recogniser
+from emotion2vec_ui.pipeline.observer import Ended
+from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
-from emotion2vec_ui.server import predict, results
+from emotion2vec_ui.server import atlas, jobs, lab, predict, results, subclasses
 from emotion2vec_ui.server.access import COUNT, Guard, Limits, error_response, language
+from emotion2vec_ui.server.document import describe_late
 from emotion2vec_ui.server.metrics import CLIENT_GONE_STATUS, Metrics
+from emotion2vec_ui.server.opening import RETRY_AFTER_S
 from emotion2vec_ui.server.schemas import ANY_ERROR, ErrorFacts
 from emotion2vec_ui.settings import Settings
 
@@ -55,14 +60,14 @@ log = logging.getLogger(__name__)
 STOP_WITHIN_S = 20.0
 """How long what runs may take to finish after SIGTERM."""
 
+LEAVE_JOB_S = 5.0
+"""Before that: how long the running job may take to stop; it goes on after the next start."""
+
 LAST_ANSWERS_S = 4.0
 """After that: how long finished and refused recognitions may take to be written and answered."""
 
 CLEANING_S = 3600.0
 """Between two looks for old results."""
-
-RETRY_AFTER_S = 5
-"""What a caller is told to wait while no model answers."""
 
 GZIP_LEVEL = 6
 GZIP_THREAD_BYTES = 32_768
@@ -72,7 +77,7 @@ UPLOAD_PATH = "/gradio_api/upload"
 
 
 class Service:
-    """What lives as long as the application: the model, the history, the figures.
+    """What lives as long as the application: the model, history, jobs and lab, the figures.
 
     Args:
         settings: of the program.
@@ -81,10 +86,12 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.history = History(settings.outputs)
+        self.history = History(settings.outputs, embeddings=not settings.no_index)
+        self.atlas = Atlas(self.history, settings)
         self.holder = ModelHolder(settings)
         self.decoder = Decoder(settings.max_duration_s)
         self.recogniser = Recogniser(settings, self.holder, self.decoder, observer=self.metrics)
+        self.jobs = Jobs(settings, self.recogniser, self.metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -93,6 +100,7 @@ class Service:
         store.sweep(self.settings.outputs)
         self.holder.start()
         self.decoder.warm_up()
+        self.jobs.start()
         cleaning = asyncio.create_task(self._clean())
         try:
             yield
@@ -103,8 +111,10 @@ class Service:
 
     def stop(self) -> None:
         """Finishes recognitions within a bound, refuses the rest; a second call does nothing."""
+        self.jobs.stop(LEAVE_JOB_S)
         self.recogniser.stop(STOP_WITHIN_S)
         self.decoder.stop()
+        self.atlas.stop()
         self.recogniser.wait_until_empty(LAST_ANSWERS_S)
 
     async def _clean(self) -> None:
@@ -120,6 +130,8 @@ class Service:
         removed = 0
         if keep_days is not None:
             removed += store.remove_old(self.settings.outputs, keep_days)
+            if jobs_removed := self.jobs.remove_old(keep_days):
+                log.info("removed %d old jobs", jobs_removed)
         if max_mb is not None:
             removed += store.remove_excess(self.settings.outputs, int(max_mb * 1e6))
         if removed:
@@ -146,6 +158,7 @@ def create_api(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    describe_late(app)
     app.add_middleware(
         GZipMiddleware,
         compresslevel=GZIP_LEVEL,
@@ -154,6 +167,10 @@ def create_api(settings: Settings) -> FastAPI:
     )
     results.add_routes(app, service.history, settings)
     predict.add_routes(app, service.recogniser)
+    lab.add_routes(app, service.history, service.recogniser)
+    atlas.add_routes(app, service.atlas)
+    subclasses.add_routes(app, service.recogniser)
+    jobs.add_routes(app, service.jobs, settings)
     _add_operations(app, service)
     app.router.routes.append(OtherMethods(app.routes))
     _add_error_handlers(app, service)
@@ -405,9 +422,15 @@ def _mount_page(app: FastAPI, service: Service) -> None:
 
     from emotion2vec_ui.page import gradio_internals, recognise
 
-    blocks, options = recognise.build(
-        service.recogniser, settings=settings, history=service.history, count=_count
-    )
+    with gradio_internals.without_applications():
+        blocks, options = recognise.build(
+            service.recogniser,
+            settings=settings,
+            history=service.history,
+            jobs=service.jobs,
+            atlas=service.atlas,
+            count=_count,
+        )
     with warnings.catch_warnings():
         # It warns that several pages are not rendered on the server, which is not wanted.
         warnings.filterwarnings("ignore", "SSR mode")
@@ -421,6 +444,7 @@ def _mount_page(app: FastAPI, service: Service) -> None:
     gradio_internals.slow_down_queue(blocks)
     gradio_internals.refuse_downloads(blocks)
     mounted: Any = app.routes[-1]
+    gradio_internals.answer_by(blocks, mounted.app)
     app.router.routes.insert(-1, Route(UPLOAD_PATH, _Upload(mounted.app)))
 
     @mounted.app.exception_handler(HTTPException)

@@ -14,7 +14,8 @@ from prometheus_client import (
 )
 
 from emotion2vec_ui.errors import EmotionError
-from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended
+from emotion2vec_ui.pipeline.observer import Ended
+from emotion2vec_ui.pipeline.recogniser import Cancelled
 
 if TYPE_CHECKING:
     from emotion2vec_ui.models.holder import ModelHolder

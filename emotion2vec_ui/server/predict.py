@@ -13,7 +13,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,15 +22,22 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from pydantic_core import to_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from emotion2vec_ui.errors import BadField, InputError, MissingAudio, UploadTooLarge
-from emotion2vec_ui.pipeline.recogniser import Kind, Recogniser
+from emotion2vec_ui.lab import similar
+from emotion2vec_ui.pipeline.observer import Kind
+from emotion2vec_ui.pipeline.recogniser import Recogniser
+from emotion2vec_ui.records import robustness as records_robustness
+from emotion2vec_ui.records import subclasses
+from emotion2vec_ui.records.index import History
 from emotion2vec_ui.records.report import GRANULARITIES, with_files
-from emotion2vec_ui.records.robustness import RobustnessTest, to_json
+from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.store import files_of
 from emotion2vec_ui.server.access import Limits, language, limited
+from emotion2vec_ui.server.forms import boolean
 from emotion2vec_ui.server.schemas import (
     PREDICT_BODY,
     RECOGNITION_ERRORS,
@@ -54,6 +61,9 @@ BASE64_PIECE = 1 << 20
 MAX_FILES, MAX_FIELDS = 4, 16
 """Of a form: more than any that is meant."""
 
+SEVERAL = "subclass"
+"""The field that may come several times; its values are joined by commas, as they may come too."""
+
 UNCOUNTED = "uncounted_request"
 """In the request's state: the `Kind` of a request that the recogniser has not seen yet, else None.
 The recogniser counts what it is asked for; the error handler counts what failed before."""
@@ -68,11 +78,12 @@ class _Asked:
     name: str
     granularity: str
     extract_embedding: bool
+    subclass: tuple[str, ...] = ()
 
 
 def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
     """Adds the routes that recognise."""
-    recognitions = _Recognitions(recogniser)
+    recognitions = Recognitions(recogniser)
 
     @app.post(
         "/api/predict",
@@ -100,7 +111,7 @@ def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
         return await recognitions.robustness(request)
 
 
-class _Recognitions:
+class Recognitions:
     """The handlers, and the threads that they share."""
 
     def __init__(self, recogniser: Recogniser) -> None:
@@ -120,11 +131,13 @@ class _Recognitions:
             asked = await (self._classic(request, path) if classic else self._form(request, path))
 
             def work(cancelled: Callable[[], bool]) -> bytes:
+                self._check(asked.subclass)
                 result = self._recogniser.analyse(
                     path,
                     name=asked.name,
                     granularity=asked.granularity,
                     extract_embedding=asked.extract_embedding,
+                    subclass=asked.subclass,
                     lang=lang,
                     front="api",
                     cancelled=cancelled,
@@ -153,7 +166,21 @@ class _Recognitions:
                 test = self._recogniser.robustness(
                     path, name=name, seed=seed, front="api", cancelled=cancelled
                 )
-                return to_json(test)
+                return records_robustness.to_json(test)
+
+            return await self._answer(request, work)
+
+    async def similar(self, request: Request, history: History) -> Response:
+        """Finds the results most like the recording of one request."""
+        async with _reading(request, "similar") as path:
+            name, fields = await self._upload(request, path)
+            top = _whole_number("top", fields.get("top", str(similar.TOP)))
+
+            def work(cancelled: Callable[[], bool]) -> bytes:
+                embedded = self._recogniser.embed(path, name=name, front="api", cancelled=cancelled)
+                found = similar.to_recording(history, embedded, top=top)
+                root_path = self._settings.root_path
+                return to_json(similar.answer(name, found, root_path=root_path))
 
             return await self._answer(request, work)
 
@@ -187,15 +214,24 @@ class _Recognitions:
         return _Asked(
             name,
             fields.get("granularity", GRANULARITIES[0]),
-            _boolean("extract_embedding", fields.get("extract_embedding", "false")),
+            boolean("extract_embedding", fields.get("extract_embedding", "false")),
+            tuple(one.strip() for one in fields.get(SEVERAL, "").split(",") if one.strip()),
         )
+
+    def _check(self, names: Sequence[str]) -> None:
+        """Raises BadField where there is no such set of sub-classes."""
+        known = subclasses.names(self._settings.outputs) if names else []
+        for name in names:
+            if name not in known:
+                allowed = ", ".join(known) or "-"
+                raise BadField(field=SEVERAL, value=repr(name)[:100], allowed=allowed)
 
     async def _upload(self, request: Request, path: Path) -> tuple[str, dict[str, str]]:
         """Writes the form's file to `path`; returns its name and the other fields.
 
         Raises:
             MissingAudio: the body is no form, or has no such file.
-            BadField: a field came twice.
+            BadField: a field came twice, and is not `SEVERAL`.
             UploadTooLarge: more bytes than `--max-upload-mb`.
         """
         kind = request.headers.get("content-type", "").lower()
@@ -207,7 +243,7 @@ class _Recognitions:
                 fields = dict(form.multi_items())
                 for name in fields:
                     values = [_shown(value) for value in form.getlist(name)]
-                    if len(values) > 1:
+                    if len(values) > 1 and name != SEVERAL:
                         found = ", ".join(values)[:100]
                         raise BadField(field=name[:100], value=found, allowed="one value")
                 upload = fields.pop("audio", None)
@@ -217,8 +253,11 @@ class _Recognitions:
                     raise UploadTooLarge(limit_mb=self._settings.max_upload_mb)
                 await anyio.to_thread.run_sync(_copy, upload.file, path)
                 return upload.filename or "audio", {
-                    name: value if isinstance(value, str) else _shown(value)
-                    for name, value in fields.items()
+                    name: ",".join(
+                        value if isinstance(value, str) else _shown(value)
+                        for value in form.getlist(name)
+                    )
+                    for name in fields
                 }
         except HTTPException as error:
             # Starlette's word for a body that is no form at all.
@@ -288,7 +327,7 @@ def _unpack(path: Path, settings: Settings) -> _Asked:
         raise BadField(field="data[0]", value="...", allowed="base64") from None
     if size > settings.max_upload_bytes:
         raise UploadTooLarge(limit_mb=settings.max_upload_mb)
-    return _Asked(name, str(granularity), _boolean("extract_embedding", embedding))
+    return _Asked(name, str(granularity), boolean("extract_embedding", embedding))
 
 
 def _decode(content: bytes | memoryview, path: Path) -> int:
@@ -306,16 +345,6 @@ def _decode(content: bytes | memoryview, path: Path) -> int:
                 raise ValueError("padding before the end")
             size += file.write(piece)
     return size
-
-
-def _boolean(field: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "1", "yes", "on"):
-        return True
-    if isinstance(value, str) and value.strip().lower() in ("false", "0", "no", "off", ""):
-        return False
-    raise BadField(field=field, value=repr(value)[:100], allowed="true, false")
 
 
 def _whole_number(field: str, value: str) -> int:

@@ -21,7 +21,8 @@ from emotion2vec_ui.errors import BadField, ResultNotFound
 from emotion2vec_ui.records import exports, report, store
 from emotion2vec_ui.records.comparison import MAX_COMPARED, MIN_COMPARED, compare
 from emotion2vec_ui.records.filters import Filters
-from emotion2vec_ui.records.index import History, Row
+from emotion2vec_ui.records.index import History
+from emotion2vec_ui.records.index_file import Row
 from emotion2vec_ui.server.access import language
 from emotion2vec_ui.server.schemas import BAD_FIELD, NOT_FOUND, AllOf, Answer, Responses
 from emotion2vec_ui.settings import Settings
@@ -125,8 +126,8 @@ _Folders = Annotated[
     list[str],
     Query(description=f"{MIN_COMPARED} to {MAX_COMPARED} results; the first is the reference."),
 ]
-_Folder = Annotated[str, Path(description="The result's folder, such as outputs_20260104_223000.")]
-_Lang = Annotated[str, Query(description="zh or en; else as Accept-Language asks.")]
+Folder = Annotated[str, Path(description="The result's folder, such as outputs_20260104_223000.")]
+LangParameter = Annotated[str, Query(description="zh or en; else as Accept-Language asks.")]
 _Ending = Annotated[
     str, Path(description=f"One of {', '.join(exports.MEDIA_TYPES)}; txt is for Audacity.")
 ]
@@ -178,7 +179,7 @@ def _add_api(app: FastAPI, history: History, settings: Settings) -> None:
         return StreamingResponse(
             _in_blocks(history.export_csv(filters, bom=filters.bom)),
             media_type="text/csv; charset=utf-8",
-            headers=_attachment("history.csv"),
+            headers=attachment("history.csv"),
         )
 
     @app.get(
@@ -188,7 +189,7 @@ def _add_api(app: FastAPI, history: History, settings: Settings) -> None:
         response_model=Answer,
         responses=NOT_FOUND,
     )
-    def read(folder: _Folder) -> Response:
+    def read(folder: Folder) -> Response:
         content = report.to_json(found := history.get(folder))
         files = store.files_of(
             folder, has_embedding=found.embedding is not None, root_path=settings.root_path
@@ -202,7 +203,7 @@ def _add_api(app: FastAPI, history: History, settings: Settings) -> None:
         response_model=Deleted,
         responses=NOT_FOUND,
     )
-    def delete(folder: _Folder) -> Response:
+    def delete(folder: Folder) -> Response:
         removed = history.delete([folder])
         if not removed:
             raise ResultNotFound(name=folder[:200])
@@ -235,8 +236,8 @@ def _add_exports(app: FastAPI, history: History, settings: Settings) -> None:
         responses=NOT_FOUND
         | {200: {"content": {"application/zip": {}}, "description": "Not compressed."}},
     )
-    def archive(folder: _Folder) -> Response:
-        headers = _attachment(f"{_stem(history.get(folder), folder)}.zip")
+    def archive(folder: Folder) -> Response:
+        headers = attachment(f"{_stem(history.get(folder), folder)}.zip")
         # Without a name on the disk: gone when it is closed, also with the process.
         file = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _read
         try:
@@ -256,17 +257,19 @@ def _add_exports(app: FastAPI, history: History, settings: Settings) -> None:
     )
     def export(
         request: Request,
-        folder: _Folder,
+        folder: Folder,
         ending: _Ending,
         part: _Part = "segments",
-        lang: _Lang = "",
+        lang: LangParameter = "",
     ) -> Response:
         if ending not in exports.MEDIA_TYPES:
             raise ResultNotFound(name=f"{folder}.{ending}"[:200])
         found = history.get(folder)
-        text = exports.export(found, ending, lang=_chosen(request, lang, settings), part=part)
+        text = exports.export(
+            found, ending, lang=chosen_language(request, lang, settings), part=part
+        )
         suffix = "" if part == "segments" else f"_{part}"
-        headers = _attachment(f"{_stem(found, folder)}{suffix}.{ending}")
+        headers = attachment(f"{_stem(found, folder)}{suffix}.{ending}")
         return Response(text, media_type=exports.MEDIA_TYPES[ending], headers=headers)
 
 
@@ -278,14 +281,14 @@ def _add_pages(app: FastAPI, history: History, settings: Settings) -> None:
         response_class=HTMLResponse,
         responses=BAD_FIELD | NOT_FOUND,
     )
-    def result_page(request: Request, folder: _Folder, lang: _Lang = "") -> Response:
+    def result_page(request: Request, folder: Folder, lang: LangParameter = "") -> Response:
         found = history.get(folder)
         audio_url = None
         if store.AUDIO_NAME in dict(store.files_in(history.path(folder))):
             audio_url = _links(folder, settings).audio_url
         html = report_page(
             found,
-            lang=_chosen(request, lang, settings),
+            lang=chosen_language(request, lang, settings),
             folder_name=folder,
             audio_url=audio_url,
         )
@@ -298,14 +301,14 @@ def _add_pages(app: FastAPI, history: History, settings: Settings) -> None:
         response_class=HTMLResponse,
         responses=BAD_FIELD | NOT_FOUND,
     )
-    def comparison(request: Request, folder: _Folders, lang: _Lang = "") -> Response:
-        chosen = _chosen(request, lang, settings)
+    def comparison(request: Request, folder: _Folders, lang: LangParameter = "") -> Response:
+        chosen = chosen_language(request, lang, settings)
         return HTMLResponse(
             comparison_page(compare(history, folder), lang=chosen), headers=HTML_HEADERS
         )
 
 
-def _chosen(request: Request, wanted: str, settings: Settings) -> str:
+def chosen_language(request: Request, wanted: str, settings: Settings) -> str:
     """The language that the address names, else that of the caller.
 
     Raises:
@@ -333,7 +336,7 @@ def _stem(found: report.Report, folder: str) -> str:
     return (PurePath(found.source.name).stem if found.source else "") or folder
 
 
-def _attachment(name: str) -> dict[str, str]:
+def attachment(name: str) -> dict[str, str]:
     """The header for a download under this name: RFC 6266, names beyond ASCII as RFC 5987."""
     plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
     value = f'attachment; filename="{plain}"'

@@ -14,8 +14,8 @@ from emotion2vec_ui.audio.source import SourceFigures
 from emotion2vec_ui.reading import timeline
 from emotion2vec_ui.reading.scoring import Peak, Weighted, softmax, weighted_frames
 from emotion2vec_ui.reading.timeline import Curve, Segment
-from emotion2vec_ui.records.report import Report
 from emotion2vec_ui.records.robustness import Outcome, RobustnessTest
+from emotion2vec_ui.server.schemas import Answer
 from tests import past
 from tests.conftest import ROOT
 
@@ -45,7 +45,7 @@ MADE = {
 }
 
 ROOTS = dict.fromkeys([Condition, Outcome, RobustnessTest], RobustnessTest)
-"""The documents that they are part of; of a Report where not named."""
+"""The documents that they are part of; of the API's answer where not named."""
 
 
 def test_it_reads_back_as_it_was(subtests):
@@ -59,7 +59,7 @@ def test_it_reads_back_as_it_was(subtests):
 def test_every_field_is_described_to_users_of_the_api(subtests):
     for made in MADE:
         with subtests.test(made=made.__name__):
-            whole = TypeAdapter(ROOTS.get(made, Report)).json_schema()
+            whole = TypeAdapter(ROOTS.get(made, Answer)).json_schema()
             properties = (whole["$defs"] | {RobustnessTest.__name__: whole})[made.__name__][
                 "properties"
             ]

@@ -16,7 +16,13 @@ from emotion2vec_ui.drawing.render import draw
 from emotion2vec_ui.drawing.result_view import LeaderView, result_view
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.reading.timeline import Segment
-from emotion2vec_ui.records.report import ReportWarning, Utterance, parse
+from emotion2vec_ui.records.report import (
+    Report,
+    ReportWarning,
+    SubclassScores,
+    Utterance,
+    parse,
+)
 from tests import past
 from tests.drawing.test_document import EVIL, FIRST_WEBUI, Outline
 
@@ -212,3 +218,30 @@ def test_the_needle_stands_where_the_band_is():
     assert f"score 90.0% · calibrated {view.trusted:.1%}" in " ".join(page.split())
     assert f"left:{view.trusted:.1%}" in page
     assert "calibrated" not in str(draw(LeaderView(past.report(familiarity=0.5)), "en"))
+
+
+def divided(label: str = "furious") -> Report:
+    """A report of which happy is divided, and angry by a small sample."""
+    one = SubclassScores(2, "happy", {"pleased": 0.3, label: 0.6}, 0.0, small=False)
+    small = SubclassScores(1, "angry", {"cold": 0.0, "hot": 0.0}, 0.0125, small=True)
+    return replace(past.report(), subclasses={"joy": one, "temper": small})
+
+
+def test_sub_classes_stand_below_their_base():
+    html = draw(result_view(divided(), FOLDER, FILES), "en")
+    rows = re.split(r'<li class="first">|<li>\s*<span class="name"><svg', html)
+    happy = next(one for one in rows if ">Happy" in one and "joy" in one)
+    assert re.findall(r"(\w+)</span>\s*<span class=\"track\">", happy)[1:3] == [
+        "furious",
+        "pleased",
+    ]
+    assert "60.0%" in happy and "version 2" in happy and "temper" not in happy
+    assert texts.text("subclass.small", "en") not in happy
+    angry = next(one for one in rows if "temper" in one)
+    assert texts.text("subclass.small", "en") in angry and "none of these" in angry
+    assert "1.2%" in angry or "1.3%" in angry
+
+
+def test_names_of_sub_classes_are_escaped():
+    html = draw(result_view(divided(EVIL), FOLDER, FILES), "en")
+    assert "<script" not in html and EVIL in Outline(html).text

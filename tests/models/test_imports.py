@@ -8,8 +8,20 @@ import sys
 from emotion2vec_ui.settings import ROOT_DIR
 
 # compact and backbone are torch modules: the loader imports them when it needs them.
-LIGHT = ("files", "download", "weights", "upstream", "loader", "holder", "engine", "batching")
-HEAVY = ("torch", "funasr", "scipy.signal", "modelscope", "modelscope_hub", "huggingface_hub")
+LIGHT = (
+    "files", "download", "weights", "upstream", "loader", "holder", "engine", "batching", "export",
+    "bench", "machine",
+)  # fmt: skip
+HEAVY = (
+    "torch",
+    "openvino",
+    "onnx",
+    "funasr",
+    "scipy.signal",
+    "modelscope",
+    "modelscope_hub",
+    "huggingface_hub",
+)
 
 LOADED_BY = """
 import importlib, sys

@@ -20,7 +20,7 @@ from emotion2vec_ui.errors import (
     ModelFilesError,
 )
 from emotion2vec_ui.hashing import sha256_of
-from emotion2vec_ui.models import files, loader
+from emotion2vec_ui.models import files, loader, runtime
 from emotion2vec_ui.models.files import SLIM_NAME
 from emotion2vec_ui.settings import Settings
 from tests.models.conftest import cut, load, load_pytorch, rewrite_weights, scores, wave
@@ -268,17 +268,24 @@ PRECISIONS = (
 
 def test_precision_follows_flags_and_hardware() -> None:
     for device, bf16, flags, precision, note in PRECISIONS:
-        found, notes = loader.choose_precision(Settings(**flags), device, has_bf16=bf16)
+        found, notes = runtime.choose_precision(Settings(**flags), device, has_bf16=bf16)
         assert found == precision, (device, bf16, flags)
         assert len(notes) == (note is not None), (device, bf16, flags)
         assert note is None or note in notes[0]
+
+
+def test_eight_bits_do_not_stop_the_built_in_model() -> None:
+    found, notes = runtime.choose_precision(
+        Settings(precision="int8"), "cpu", has_bf16=True, built_in=True
+    )
+    assert found == "fp32" and len(notes) == 1 and "nothing to act on" in notes[0]
 
 
 def test_bf16_of_this_cpu_is_what_the_system_says() -> None:
     if not Path("/proc/cpuinfo").exists():
         pytest.skip("no /proc/cpuinfo to compare with")
     flags = set(Path("/proc/cpuinfo").read_text().split())
-    assert loader.has_bf16("cpu") == bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
+    assert runtime.has_bf16("cpu") == bool({"avx512_bf16", "amx_bf16", "bf16"} & flags)
 
 
 def test_sixteen_bits_stay_close(model_dir: Path, subtests: pytest.Subtests) -> None:

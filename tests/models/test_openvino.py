@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from emotion2vec_ui.errors import DeviceUnavailable, ModelLoadError
-from emotion2vec_ui.models import loader, nvidia, openvino_network
+from emotion2vec_ui.models import loader, nvidia, openvino_network, runtime
 from emotion2vec_ui.settings import Settings
 from tests.conftest import ROOT
 from tests.models.conftest import load, load_pytorch, scores, wave
@@ -174,4 +174,4 @@ def test_eight_bits_from_other_recordings(model_dir: Path, tmp_path: Path) -> No
 
 def test_eight_bits_are_for_a_cpu() -> None:
     with pytest.raises(DeviceUnavailable, match="int8 runs on the CPU only"):
-        loader.choose_precision(Settings(precision="int8"), "cuda:0", has_bf16=True)
+        runtime.choose_precision(Settings(precision="int8"), "cuda:0", has_bf16=True)

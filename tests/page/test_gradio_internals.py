@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from emotion2vec_ui.errors import BadField
-from emotion2vec_ui.page.gradio_internals import QUEUE_POLL_S, refuse_downloads, slow_down_queue
+from emotion2vec_ui.page.gradio_internals import (
+    QUEUE_POLL_S,
+    answer_by,
+    refuse_downloads,
+    slow_down_queue,
+    without_applications,
+)
 
 gr = pytest.importorskip("gradio")
 
@@ -80,3 +86,41 @@ def test_only_uploaded_files_are_taken_and_no_address(monkeypatch, tmp_path: Pat
             await audio.async_move_resource_to_block_cache("http://x.example/a.wav")
 
     asyncio.run(take())
+
+
+def test_pages_are_built_without_applications_and_answered_by_the_mounted_one(monkeypatch):
+    from gradio.routes import App
+
+    made = []
+    create = App.create_app
+
+    def counted(*args: object, **options: object) -> App:
+        made.append(create(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(App, "create_app", staticmethod(counted))
+
+    async def build() -> object:
+        with gr.Blocks() as blocks:
+            gr.Button().click(lambda: None, api_name="nothing")
+            blocks.queue()
+        with blocks.route("More", "/more"):
+            gr.Textbox()
+        return blocks
+
+    # Gradio makes one after the other; else the function has become needless.
+    asyncio.run(build())
+    assert len(made) == 4
+    with without_applications():
+        blocks = asyncio.run(build())
+    assert len(made) == 4
+
+    async def mount() -> None:
+        app = create(blocks)
+        answer_by(blocks, app)
+        assert blocks.app is app and app.get_blocks() is blocks
+
+    asyncio.run(mount())
+    # As before for who builds pages otherwise.
+    asyncio.run(build())
+    assert len(made) == 8

@@ -24,7 +24,8 @@ from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.records import store as results
 from emotion2vec_ui.records.comparison import compare
 from emotion2vec_ui.records.filters import QUALITIES, SORTS, Filters
-from emotion2vec_ui.records.index import INDEX_NAME, History, Row
+from emotion2vec_ui.records.index import INDEX_NAME, History
+from emotion2vec_ui.records.index_file import Row
 from emotion2vec_ui.records.report import BANDS
 from tests import past
 

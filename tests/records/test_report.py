@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from emotion2vec_ui import texts
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.records import report as module
-from emotion2vec_ui.records.report import SCHEMA, Files, Report, Unreadable, parse, to_dict, to_json
+from emotion2vec_ui.records.report import (
+    SCHEMA,
+    Files,
+    Report,
+    SubclassScores,
+    Unreadable,
+    parse,
+    to_dict,
+    to_json,
+)
 from emotion2vec_ui.records.sentences import in_words
 from tests import past
 
@@ -36,6 +47,32 @@ def test_what_was_written_is_read_back(subtests):
         with subtests.test(frames=frames):
             content = to_json(made(frames))
             assert to_json(parse(content)) == content
+
+
+def test_what_is_written_is_what_the_classes_say(subtests):
+    # Written by the values alone; the adapter, which knows the types, writes the same.
+    adapter = TypeAdapter(Report)
+    for frames in [False, True]:
+        for report in (made(frames), in_words(made(frames), "zh")):
+            with subtests.test(frames=frames):
+                by_classes = adapter.dump_python(report, mode="json")
+                found = to_dict(report)
+                assert found == {name: module.rounded(by_classes[name]) for name in found}
+                left = set(by_classes) - set(found)
+                assert left == (set() if frames else FRAME_FIELDS)
+
+
+def test_sub_classes_are_kept_and_results_without_are_read():
+    one = SubclassScores(1, "happy", {"pleased": 0.5, "thrilled": 0.4}, 0.0, small=True)
+    report = replace(made(), subclasses={"joy": one})
+    content = json.loads(to_json(report))
+    assert list(content["subclasses"]["joy"]) == ["version", "base", "scores", "none", "small"]
+    assert parse(to_json(report)).subclasses == {"joy": one}
+    assert json.loads(to_json(made()))["subclasses"] is None
+    # As written before there were any.
+    del content["subclasses"]
+    assert parse(json.dumps(content).encode()).subclasses is None
+    assert parse(json.dumps(schema_1()).encode()).subclasses is None
 
 
 def test_the_five_classic_fields_come_first_and_frames_add_theirs():

@@ -218,7 +218,8 @@ def test_an_uploads_name_never_becomes_a_path(server, recording, subtests):
             assert "/" not in shown and len(shown) <= 255
             written = {path.name for path in server.outputs.iterdir()}
             assert all(
-                item.startswith((".writing", ".index.sqlite", "outputs_")) for item in written
+                item.startswith((".writing", ".index.sqlite", ".vectors-", "outputs_"))
+                for item in written
             )
 
 

@@ -1,0 +1,1 @@
+"""What embeddings are for: similar recordings, outliers, clusters, a map, sub-classes."""
