@@ -46,7 +46,8 @@ def behind_nginx(prefixed, tmp_path_factory) -> tuple[str, Server]:
     shipped = (ROOT / "deploy" / "nginx.conf").read_text()
     site = shipped.replace("listen 80;", f"listen 127.0.0.1:{port};")
     site = site.replace("127.0.0.1:7860", f"127.0.0.1:{upstream}")
-    assert site.count(str(port)) == 1 and site.count(str(upstream)) == 1
+    assert site.count(str(port)) == 1
+    assert site.count(str(upstream)) == shipped.count("127.0.0.1:7860") > 0
     folder = tmp_path_factory.mktemp("nginx")
     places = "".join(
         f"{kind}_temp_path {folder}/{kind};\n"

@@ -6,7 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
-from emotion2vec_ui.models.loader import has_bf16
+from emotion2vec_ui.models.runtime import has_bf16
 from tests.commands.test_export import run
 from tests.past import EXAMPLE
 

@@ -295,7 +295,13 @@ from tests.lab.test_index import indexed, moment, on_disk, vector
 from tests import past
 outputs = Path(sys.argv[1])
 random.seed(0)
-past.save(outputs / "warm", kept=vector(0))  # what is imported and built at first use
+warm = History(outputs / "warm")
+for seed in range(3):  # the first imports and builds what is needed
+    start = time.perf_counter()
+    past.save(outputs / "warm", kept=vector(seed), timestamp=moment(seed))
+    warm.search()
+    turn_s = time.perf_counter() - start
+warm.close()
 for round_ in range(60):
     begun, begins = os.pipe()
     child = os.fork()
@@ -311,8 +317,8 @@ for round_ in range(60):
             if len(there) > 6:
                 history.delete([random.choice(there).folder for _ in range(3)])
     os.read(begun, 1)
-    # 0 to 60 ms: several times what one turn takes, so every step of it is hit.
-    time.sleep(random.uniform(0, 0.06))
+    # Up to several times what one turn takes here, so every step of it is hit.
+    time.sleep(random.uniform(0, 3 * turn_s))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     history = History(outputs)
@@ -327,7 +333,7 @@ def test_killed_at_any_moment_the_next_start_agrees_with_the_disk(tmp_path):
     # From a process of its own: forking one with pytest's threads would not be safe.
     command = [sys.executable, "-c", KILL_WRITERS, str(tmp_path)]
     run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert int(run.stdout) > 6
+    assert int(run.stdout) > 3  # of seven, at most three are removed
     history = History(tmp_path)
     assert indexed(history) == on_disk(tmp_path)
     history.close()

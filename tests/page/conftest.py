@@ -82,6 +82,10 @@ class Visit:
         return " ".join(self.page.inner_text(selector).split())
 
 
+LEFT = ("AbortError: signal is aborted", "Connection errored out.")
+"""Gradio's client logs these when a page is left while it still waits for an answer."""
+
+
 @pytest.fixture
 def visit(browser, server) -> Iterator[Callable[..., Visit]]:
     """Opens the page; at the end no visit may have met an error or left the machine."""
@@ -121,7 +125,7 @@ def visit(browser, server) -> Iterator[Callable[..., Visit]]:
         context.close()
         local = (url, "data:", "blob:")
         assert [asked for asked in one.foreign if not asked.startswith(local)] == []
-        assert one.errors == []
+        assert [error for error in one.errors if not error.startswith(LEFT)] == []
 
 
 def saved(server) -> dict:

@@ -298,25 +298,32 @@ def test_the_openapi_schema_holds(server):
     )
     if program is None:
         pytest.skip("schemathesis is not installed")
-    command = [
-        program, "run", f"{server.url}/openapi.json",
-        "--checks", "not_a_server_error,status_code_conformance,response_schema_conformance",
-        "--phases", "examples,coverage,fuzzing",
-        "--max-examples", str(10 * FACTOR),
-        "--seed", "1",
-        "--generation-database", "none",
-        # Clusters and a map are waited for up to 30 s before 503 tells to come again.
-        "--request-timeout", "60",
-        "--no-color",
-    ]  # fmt: skip
-    ran = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=60 + 120 * FACTOR,
-        cwd=server.temporary.parent,
-    )
-    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
+    # Of many recordings, or on a busy machine, these two answer 503 after 30 s: ask again.
+    slow = ("/api/map", "/api/clusters")
+    conforms = "status_code_conformance,response_schema_conformance"
+    runs = [
+        [f"--checks=not_a_server_error,{conforms}", *(f"--exclude-path={one}" for one in slow)],
+        [f"--checks={conforms}", *(f"--include-path={one}" for one in slow)],
+    ]
+    for options in runs:
+        command = [
+            program, "run", f"{server.url}/openapi.json",
+            *options,
+            "--phases", "examples,coverage,fuzzing",
+            "--max-examples", str(10 * FACTOR),
+            "--seed", "1",
+            "--generation-database", "none",
+            "--request-timeout", "60",
+            "--no-color",
+        ]  # fmt: skip
+        ran = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120 + 120 * FACTOR,
+            cwd=server.temporary.parent,
+        )
+        assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
     assert server.process.poll() is None and left_behind(server.temporary) == []
 
 

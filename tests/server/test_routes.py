@@ -188,7 +188,7 @@ def test_only_declared_routes_count_as_recognitions(guard):
     assert ask(guard, "/undeclared", 1, declared=True) == 200
 
 
-def test_only_the_two_recognising_routes_take_recordings(tmp_path):
+def test_only_the_routes_that_take_recordings_have_limits_of_their_own(tmp_path):
     app = create_api(Settings(model="compact", outputs=tmp_path))
     app.state.service.decoder.stop()
     large = {
@@ -196,7 +196,10 @@ def test_only_the_two_recognising_routes_take_recordings(tmp_path):
         for route in app.routes
         if isinstance(route, Route) and getattr(route.endpoint, "limits", Limits()) != Limits()
     }
-    assert large == {"/api/predict", "/api/predict/", "/api/robustness"}
+    assert large == {
+        "/api/predict", "/api/predict/", "/api/robustness", "/api/similar", "/api/jobs",
+        "/api/jobs/", "/api/subclasses",
+    }  # fmt: skip
 
 
 # --- compression ----------------------------------------------------------------------------------
