@@ -16,6 +16,7 @@ import pytest
 
 from emotion2vec_ui.errors import DeviceUnavailable, ModelLoadError
 from emotion2vec_ui.models import loader, nvidia, openvino_network, runtime
+from emotion2vec_ui.models.emotion2vec_graph import patches
 from emotion2vec_ui.settings import Settings
 from tests.conftest import ROOT
 from tests.models.conftest import load, load_pytorch, scores, wave
@@ -47,6 +48,25 @@ def answer(directory: Path, **environment: str) -> tuple[list, str]:
         check=True,
     )
     return json.loads(done.stdout.strip().splitlines()[-1]), done.stderr
+
+
+@pytest.mark.parametrize(("width", "stride"), [(10, 5), (3, 2), (2, 2), (5, 3), (2, 3)])
+@pytest.mark.parametrize("n_times", [10, 11, 12, 13])
+def test_product_with_patches_is_convolution(width: int, stride: int, n_times: int) -> None:
+    import torch
+    from openvino import Core, Model, opset15
+
+    rng = np.random.default_rng(0)
+    signal = rng.standard_normal((1, n_times, 4)).astype(np.float32)
+    kernel = rng.standard_normal((6, 4, width)).astype(np.float32)
+    x = opset15.parameter([1, -1, 4], np.float32)
+    graph = Model([patches(x, width, stride)], [x], "patches")
+    (seen,) = Core().compile_model(graph, "CPU")(signal).values()
+    product = seen @ kernel.transpose(2, 1, 0).reshape(-1, 6)
+    expected = torch.nn.functional.conv1d(
+        torch.from_numpy(signal).mT, torch.from_numpy(kernel), stride=stride
+    )
+    np.testing.assert_allclose(product, expected.mT, atol=1e-5)
 
 
 def test_from_the_second_load_no_torch_is_imported(model_dir: Path) -> None:
