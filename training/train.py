@@ -113,6 +113,7 @@ def main() -> None:
         "temperature": round(reference.temperature, 3),
         "slope": round(slope, 3),
         "max_temperature": reference.max_temperature,
+        "unfamiliar_below": familiarity.UNFAMILIAR_BELOW,
     }
     report["nonspeech"] = nonspeech_figures(pooled["nonspeech_test"], models, reference)
     svm = args.work / "svm.npz"
