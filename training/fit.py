@@ -36,6 +36,11 @@ class Recipe:
     Attributes:
         penalty: of the squared head, per standardised feature.
         consistency: of the squared change of the logits between a clip and its spoiled version.
+        room_consistency: the same of its version in a strongly reverberant room.
+        within_corpora: share of the discriminant within corpora in the logits, 0 to 1.
+        within_ridge: added to the variances of that discriminant.
+        within_consistency: share of the spoiled versions' covariance that is added to them; half
+            of it for rooms.
         shifts: versions of the clips moved towards the mean of another speaker.
         unknown_weight: of all that is not speech, as a share of the clips' weight.
         other_weight: of the clips labelled `other`: eight Germans' boredom is not all there is.
@@ -47,6 +52,10 @@ class Recipe:
 
     penalty: float = 0.03
     consistency: float = 2.0
+    room_consistency: float = 1.0
+    within_corpora: float = 0.6
+    within_ridge: float = 1.0
+    within_consistency: float = 1.0
     shifts: int = 2
     unknown_weight: float = 0.3
     other_weight: float = 0.7
@@ -62,6 +71,7 @@ class Vectors:
 
     clean: np.ndarray
     spoiled: np.ndarray
+    rooms: np.ndarray
     nonspeech: np.ndarray
 
 
@@ -130,6 +140,9 @@ def pool(cache: Cache, gate: tuple[np.ndarray, float]) -> np.ndarray:
 def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) -> Head:
     """Train adapter and head.
 
+    The logits are a weighted mean of two linear classifiers: a logistic regression, the better one
+    for the corpora that it heard, and `_within_corpora`, the better one for others.
+
     Args:
         vectors: of all clips.
         clips: the manifest.
@@ -142,6 +155,7 @@ def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) ->
     mean, deviation = vectors.clean[use].mean(0), vectors.clean[use].std(0) + SMALL
     clean = (vectors.clean[use] - mean) / deviation
     spoiled = (vectors.spoiled[use] - mean) / deviation
+    rooms = (vectors.rooms[use] - mean) / deviation
     nonspeech = (vectors.nonspeech - mean) / deviation
 
     versions = [clean, spoiled]
@@ -156,19 +170,24 @@ def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) ->
     target = np.concatenate([*[labels] * len(versions), np.full(len(nonspeech), UNKNOWN)])
     weights = np.concatenate([*[weight] * len(versions), np.full(len(nonspeech), share)])
 
-    moved = spoiled - clean
-    values, axes = np.linalg.eigh(moved.T @ moved / len(moved))
-    root = torch.from_numpy((np.sqrt(np.maximum(values, 0)) * axes).T.astype(np.float32))
+    moved = {"spoiled": _second_moment(spoiled - clean), "rooms": _second_moment(rooms - clean)}
+    steady = recipe.consistency * moved["spoiled"] + recipe.room_consistency * moved["rooms"]
     given = torch.from_numpy(x.astype(np.float32))
     truth = torch.from_numpy(target)
     scale = torch.from_numpy((weights / weights.mean()).astype(np.float32))
+    change = torch.from_numpy(steady.astype(np.float32))
 
     def loss(head: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         each = F.cross_entropy(given @ head + bias, truth, reduction="none")
-        steady = recipe.consistency * (root @ head).square().sum()
-        return (scale * each).mean() + recipe.penalty * (head.square().sum() + steady)
+        squares = head.square().sum() + (head * (change @ head)).sum()
+        return (scale * each).mean() + recipe.penalty * squares
 
     head, bias = _minimise(loss, x.shape[1], len(EMOTIONS), recipe.steps)
+    corpora = np.array([clips[i].corpus for i in use])
+    ridge = recipe.within_ridge * np.eye(clean.shape[1])
+    ridge += recipe.within_consistency * (moved["spoiled"] + moved["rooms"] / 2)
+    other = _within_corpora(clean, labels, corpora, weight, ridge)
+    head, bias = _mean_of(clean, (head, bias), other, recipe.within_corpora, np.unique(labels))
     return _with_embedding(head, bias, mean, deviation, clean, recipe)
 
 
@@ -180,6 +199,74 @@ def into(model: Compact, gate: tuple[np.ndarray, float], head: Head) -> None:
         model.adapter.weight.copy_(torch.from_numpy(head.adapter.T))
         model.adapter.bias.copy_(torch.from_numpy(head.bias))
         model.proj.weight.copy_(torch.from_numpy(head.proj.T))
+
+
+Linear = tuple[np.ndarray, np.ndarray]
+"""Weights float64 (width, labels) and biases (labels,)."""
+
+
+def _within_corpora(
+    x: np.ndarray, labels: np.ndarray, corpora: np.ndarray, weight: np.ndarray, ridge: np.ndarray
+) -> Linear:
+    """Linear discriminant analysis of emotions within corpora.
+
+    A class lies where its means lie, on average, from the mean of their corpora: which corpus a
+    class occurs in teaches nothing. All classes have the same prior.
+
+    Args:
+        x: float (clips, width).
+        labels: int64 (clips,), of what emotion.
+        corpora: str (clips,), of what corpus.
+        weight: float (clips,).
+        ridge: float (width, width), added to the covariance within the classes of the corpora.
+
+    Returns:
+        Weights and biases of all labels, 0 for those that do not occur.
+    """
+    classes, names = np.unique(labels), np.unique(corpora)
+    centres = {k: np.average(x[corpora == k], axis=0, weights=weight[corpora == k]) for k in names}
+    residual = np.empty_like(x)
+    means = np.empty((len(classes), x.shape[1]))
+    for row, label in enumerate(classes):
+        moved = []
+        for name in names:
+            own = (labels == label) & (corpora == name)
+            if own.any():
+                mean = x[own].mean(0)
+                residual[own] = x[own] - mean
+                moved.append(mean - centres[name])
+        means[row] = np.mean(moved, axis=0)
+    within = (residual * weight[:, None]).T @ residual / weight.sum() + ridge
+    axes = np.linalg.solve(within, means.T)
+    head, bias = np.zeros((x.shape[1], len(EMOTIONS))), np.zeros(len(EMOTIONS))
+    centre = np.mean(list(centres.values()), axis=0)
+    head[:, classes] = axes
+    bias[classes] = -(means * axes.T).sum(1) / 2 - centre @ axes
+    return head, bias
+
+
+def _mean_of(
+    x: np.ndarray, one: Linear, other: Linear, share: float, classes: np.ndarray
+) -> Linear:
+    """Mean of two linear classifiers: `share` of the other, brought to the first one's spread.
+
+    Spread is the mean deviation of a clip's logits over `classes`; the remaining labels stay those
+    of the first.
+    """
+    first, second = (
+        (head[:, classes] - head[:, classes].mean(1, keepdims=True), bias[classes] - bias[classes].mean())
+        for head, bias in (one, other)
+    )
+    spread = [(x @ head + bias).std(axis=1).mean() for head, bias in (first, second)]
+    head, bias = one[0] - one[0][:, classes].mean(1, keepdims=True), one[1] - one[1][classes].mean()
+    factor = share * spread[0] / spread[1]
+    head[:, classes] = (1 - share) * first[0] + factor * second[0]
+    bias[classes] = (1 - share) * first[1] + factor * second[1]
+    return head, bias
+
+
+def _second_moment(moved: np.ndarray) -> np.ndarray:
+    return moved.T @ moved / len(moved)
 
 
 def _with_embedding(

@@ -39,7 +39,7 @@ VERSION = "2.0"
 N_FOLDS = 4
 N_NONSPEECH, N_NONSPEECH_TEST = 800, 200
 N_CHANGED = 40  # clips of each corpus that the small changes are tried on
-NONSPEECH_SEED, NONSPEECH_TEST_SEED, SPOILED_SEED, CHANGED_SEED = 1, 11, 2, 5
+NONSPEECH_SEED, NONSPEECH_TEST_SEED, SPOILED_SEED, CHANGED_SEED, ROOMS_SEED = 1, 11, 2, 5, 7
 MAX_BYTES = 15_000_000
 
 LICENCE = "CC-BY-NC-SA-4.0"
@@ -74,6 +74,7 @@ def main() -> None:
     makers = {
         "clean": (cache.clean(args.data, clips), len(clips)),
         "spoiled": (cache.spoiled(args.data, clips, SPOILED_SEED), len(clips)),
+        "rooms": (cache.in_rooms(args.data, clips, ROOMS_SEED), len(clips)),
         "nonspeech": (cache.not_speech(NONSPEECH_SEED), N_NONSPEECH),
         "nonspeech_test": (cache.not_speech(NONSPEECH_TEST_SEED), N_NONSPEECH_TEST),
         "changed": (cache.changed(args.data, clips, chosen), len(chosen) * len(CHANGES)),
@@ -84,7 +85,7 @@ def main() -> None:
     }
     gate = fit_gate(caches)
     pooled = {name: pool(one, gate) for name, one in caches.items()}
-    vectors = Vectors(pooled["clean"], pooled["spoiled"], pooled["nonspeech"])
+    vectors = Vectors(pooled["clean"], pooled["spoiled"], pooled["rooms"], pooled["nonspeech"])
 
     left_out, slope = protocol.leave_one_corpus_out(vectors, clips, folds, recipe)
     known, models = protocol.held_out(vectors, clips, folds, everything, recipe)
