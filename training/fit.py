@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models.compact import Compact
-from emotion2vec_ui.models.compact_file import MIN_FRAME_WEIGHT
+from emotion2vec_ui.models.compact_file import DOUBT_FEATURE, DOUBT_UNIT, MIN_FRAME_WEIGHT
 
 from .cache import Cache
 from .data import Clip
@@ -44,6 +44,8 @@ class Recipe:
         shifts: versions of the clips moved towards the mean of another speaker.
         unknown_weight: of all that is not speech, as a share of the clips' weight.
         other_weight: of the clips labelled `other`: eight Germans' boredom is not all there is.
+        other_doubt: what the logit of `other` loses at full doubt that a recording is of a known
+            kind: what eight Germans taught is not told of strangers.
         whitening: exponent of the embedding's whitening, 0 (none) to 1.
         ridge: added to variances before whitening.
         steps: of L-BFGS.
@@ -59,6 +61,7 @@ class Recipe:
     shifts: int = 2
     unknown_weight: float = 0.3
     other_weight: float = 0.7
+    other_doubt: float = 3.0
     whitening: float = 0.5
     ridge: float = 0.03
     steps: int = 40
@@ -77,7 +80,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Head:
-    """Adapter and head; the first feature is constant.
+    """Adapter and head; the first feature is constant, the second is the doubt, 0 here.
 
     Attributes:
         adapter: float64 (width, dim), bias: float64 (dim,), proj: float64 (dim, labels).
@@ -94,6 +97,11 @@ class Head:
     def logits(self, vectors: np.ndarray) -> np.ndarray:
         """Logits (clips, labels), before temperature."""
         return self.embed(vectors) @ self.proj
+
+    @property
+    def doubted(self) -> np.ndarray:
+        """What full doubt adds to the logits, before temperature: float64 (labels,)."""
+        return DOUBT_UNIT * self.proj[DOUBT_FEATURE]
 
 
 def fit_gate(caches: dict[str, Cache]) -> tuple[np.ndarray, float]:
@@ -254,7 +262,10 @@ def _mean_of(
     of the first.
     """
     first, second = (
-        (head[:, classes] - head[:, classes].mean(1, keepdims=True), bias[classes] - bias[classes].mean())
+        (
+            head[:, classes] - head[:, classes].mean(1, keepdims=True),
+            bias[classes] - bias[classes].mean(),
+        )
         for head, bias in (one, other)
     )
     spread = [(x @ head + bias).std(axis=1).mean() for head, bias in (first, second)]
@@ -282,12 +293,15 @@ def _with_embedding(
     stretch = (np.maximum(values, 0) + recipe.ridge) ** (recipe.whitening / 2)
     whiten = axes / stretch
     proj = (axes * stretch).T @ head
-    # The axis of least variance makes room for the constant.
+    # The axes of least variance make room for the constant and the doubt.
     adapter = whiten / deviation[:, None]
     shift = -mean @ adapter
     adapter[:, 0], shift[0], proj[0] = 0, 1, bias
+    adapter[:, DOUBT_FEATURE], shift[DOUBT_FEATURE], proj[DOUBT_FEATURE] = 0, 0, 0
     scale = len(shift) ** 0.5  # features of unit variance together have length 1
-    return Head(adapter / scale, shift / scale, proj * scale)
+    made = Head(adapter / scale, shift / scale, proj * scale)
+    made.proj[DOUBT_FEATURE, OTHER] = -recipe.other_doubt / DOUBT_UNIT
+    return made
 
 
 def _clip_weights(clips: list[Clip], recipe: Recipe) -> np.ndarray:

@@ -16,6 +16,8 @@ import numpy as np
 from emotion2vec_ui.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 from emotion2vec_ui.models import compact_file, compact_openvino, emotion2vec_graph
 from emotion2vec_ui.models.compact_file import (
+    DOUBT_FEATURE,
+    DOUBT_UNIT,
     LAYER_NORM_EPSILON,
     LOG_FLOOR,
     LOG_RANGE,
@@ -79,7 +81,11 @@ def compact(config: Config, weights: Weights, reference: familiarity.Reference |
     keep = _keep(n_samples)
     features, embedding = compact_openvino.frame_features(_log_mel(waveform), keep, config, weights)
     if reference is not None:
-        features = op.divide(features, _temperature(embedding, reference))
+        excess = _excess(embedding, reference)
+        unit = np.zeros((1, config.dim), np.float32)
+        unit[0, DOUBT_FEATURE] = DOUBT_UNIT
+        features = op.add(features, op.multiply(_doubt(excess), unit))
+        features = op.divide(features, _temperature(excess, reference))
     logits = op.matmul(features, weights["proj.weight"], False, True)
     return _model(waveform, features, logits)
 
@@ -148,8 +154,8 @@ def _windows(wave: Node, rows: np.ndarray) -> Node:
     return op.squeeze(op.transpose(products, _ints(0, 2, 1)), _ints(0))
 
 
-def _temperature(embedding: Node, reference: familiarity.Reference) -> Node:
-    """`familiarity.temperature` of `embedding` (1, dim), float32 (1, 1)."""
+def _excess(embedding: Node, reference: familiarity.Reference) -> Node:
+    """`familiarity.excess` of `embedding` (1, dim), float32 (1, 1)."""
     square = op.reduce_sum(op.multiply(embedding, embedding), _ints(1), True)
     unit = op.divide(embedding, op.maximum(op.sqrt(square), np.float32(1e-12)))
     cosines = op.matmul(unit, reference.embeddings, False, True)
@@ -157,7 +163,18 @@ def _temperature(embedding: Node, reference: familiarity.Reference) -> Node:
     # The least of the k nearest, whatever their order.
     distance = op.subtract(np.float32(1), op.reduce_min(nearest.output(0), _ints(1), True))
     excess = op.subtract(distance, np.float32(reference.median))
-    excess = op.maximum(op.divide(excess, np.float32(reference.spread)), np.float32(0))
+    return op.maximum(op.divide(excess, np.float32(reference.spread)), np.float32(0))
+
+
+def _doubt(excess: Node) -> Node:
+    """`familiarity.doubts`, float32 (1, 1)."""
+    beyond = op.subtract(excess, np.float32(familiarity.DOUBT_FROM))
+    width = familiarity.DOUBT_FULL - familiarity.DOUBT_FROM
+    return op.clamp(op.divide(beyond, np.float32(width)), 0.0, 1.0)
+
+
+def _temperature(excess: Node, reference: familiarity.Reference) -> Node:
+    """`familiarity.temperatures`, float32 (1, 1)."""
     rise = op.multiply(excess, np.float32(reference.temperature * reference.slope))
     raised = op.add(rise, np.float32(reference.temperature))
     return op.minimum(raised, np.float32(reference.max_temperature))

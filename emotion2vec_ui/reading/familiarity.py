@@ -29,6 +29,10 @@ UNFAMILIAR_BELOW = 0.10
 """Speech of a lower familiarity is called unfamiliar: by definition one in ten of the recordings of
 a known kind, and 85 to 97 % of a corpus that the model never heard (training/README.md)."""
 
+DOUBT_FROM, DOUBT_FULL = 0.7, 1.2
+"""Excess distance (see `excess`) from which on speech is doubted to be of a known kind, and from
+which on wholly. Chosen: one in ten recordings of a known kind exceeds about 0.8."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -122,10 +126,19 @@ def rank(distance: float, reference: Reference) -> float:
     return float(np.interp(distance, reference.quantiles, ranks))
 
 
+def excess(distances: np.ndarray, reference: Reference) -> FloatArray:
+    """Distances over the median, 0 or more, in units of the range to the 95th percentile."""
+    return np.maximum(0.0, (distances - reference.median) / reference.spread)
+
+
+def doubts(distances: np.ndarray, reference: Reference) -> FloatArray:
+    """Doubt that recordings are of a known kind, 0 to 1, at distances of any shape."""
+    return np.clip((excess(distances, reference) - DOUBT_FROM) / (DOUBT_FULL - DOUBT_FROM), 0, 1)
+
+
 def temperatures(distances: np.ndarray, reference: Reference) -> FloatArray:
     """Temperature of each recording at distances of any shape: rises from the median on."""
-    excess = np.maximum(0.0, (distances - reference.median) / reference.spread)
-    raised = reference.temperature * (1 + reference.slope * excess)
+    raised = reference.temperature * (1 + reference.slope * excess(distances, reference))
     return np.minimum(raised, reference.max_temperature)
 
 
