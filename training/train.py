@@ -102,7 +102,7 @@ def main() -> None:
     head = fit(vectors, clips, everything, recipe)
     reference = protocol.references(head, vectors, everything)
     reference = protocol.calibrate(known, reference, weights, slope)
-    tempered = norms / [familiarity.temperature(d, reference) for d in known.distances]
+    tempered = norms / known.temperatures(reference)
     low, median, high = (round(float(q), 3) for q in np.quantile(tempered, [0.025, 0.5, 0.975]))
     report["embedding_norm"] = {"low": low, "high": high, "median": median}
     reference = replace(reference, norm_range=(low, high))

@@ -13,7 +13,8 @@ The gate says how much of a frame is speech. Over silence, a frame's features ar
 so that silence changes nothing. Features of a recording unlike those that the model learnt from are
 divided by a temperature that grows with the distance (`reading/familiarity.py`): its scores are
 less certain. One feature is the doubt that the recording is of a known kind: the head withdraws
-`other` by it, which it knows from one corpus alone; no other answer depends on it.
+`other` by it, which it knows from one corpus alone; no other answer depends on it. Wholly doubted
+speech has no score above 0.85.
 
 Differences from Whisper: frames are not centred (so that there are exactly as many as
 emotion2vec has), clips are not padded to 30 s, attention in longer ones is within pieces of at
@@ -155,9 +156,10 @@ class Compact(nn.Module):
             )
         x = self.encode(self.log_mel(waves, n_samples), n_samples)
         features, embedding = self.features(x, frame_count(n_samples))
-        excess = self.excess(embedding)
-        features[:, :, DOUBT_FEATURE] += DOUBT_UNIT * doubt(excess)[:, None]
-        return (features / self.temperature(excess)[:, None, None]).to(x.dtype)
+        told = torch.zeros_like(embedding)
+        told[:, DOUBT_FEATURE] = DOUBT_UNIT * doubt(self.excess(embedding))
+        heat = self.temperature(embedding)
+        return ((features + told[:, None]) / heat[:, None, None]).to(x.dtype)
 
     def log_mel(self, waves: Tensor, n_samples: Tensor) -> Tensor:
         """Compute Whisper's log-mel spectrogram, 100 frames/s, zero beyond each clip's end.
@@ -270,12 +272,20 @@ class Compact(nn.Module):
         distance = 1 - cosines.topk(self.reference.neighbours).values[:, -1]
         return ((distance - self.reference.median) / self.reference.spread).clamp_min(0)
 
-    def temperature(self, excess: Tensor) -> Tensor:
-        """Compute `familiarity.temperatures` at `excess` (batch,): (batch,)."""
+    def temperature(self, embedding: Tensor) -> Tensor:
+        """Compute the temperature of float32 embeddings (batch, dim): (batch,).
+
+        The greater of `familiarity.temperatures` and `familiarity.least_temperatures`.
+        """
+        excess = self.excess(embedding)
         if self.reference is None:
             return torch.ones_like(excess)
+        told = embedding.clone()
+        told[:, DOUBT_FEATURE] += DOUBT_UNIT * doubt(excess)
+        two = (told @ self.proj.weight.float().T).topk(2).values
+        least = doubt(excess) * (two[:, 0] - two[:, 1]) / familiarity.LOG_ODDS_IN_DOUBT
         raised = self.reference.temperature * (1 + self.reference.slope * excess)
-        return raised.clamp_max(self.reference.max_temperature)
+        return torch.maximum(raised.clamp_max(self.reference.max_temperature), least)
 
     def __repr__(self) -> str:
         """Inputs and outputs instead of torch's list of layers."""

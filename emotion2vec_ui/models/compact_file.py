@@ -37,7 +37,7 @@ LAYER_NORM_EPSILON = 1e-5  # torch's default
 MAX_PIECE_FRAMES = 512
 
 # The feature by which the head hears how far a recording is doubted to be of a known kind
-# (`familiarity.doubts`), times DOUBT_UNIT: too small to matter in lengths and cosines of embeddings.
+# (`familiarity.doubts`), times DOUBT_UNIT: too small to matter in lengths and cosines.
 DOUBT_FEATURE = 1
 DOUBT_UNIT = 0.01
 

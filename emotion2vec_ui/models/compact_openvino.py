@@ -90,7 +90,10 @@ class CompactOpenVino:
             distance = np.array(familiarity.distance(embedding, self._reference))
             doubt = familiarity.doubts(distance, self._reference)
             features[:, DOUBT_FEATURE] += np.float32(DOUBT_UNIT * doubt)
-            features /= np.float32(familiarity.temperatures(distance, self._reference))
+            embedding[DOUBT_FEATURE] += np.float32(DOUBT_UNIT * doubt)
+            least = familiarity.least_temperatures(self._head @ embedding, doubt)
+            usual = familiarity.temperatures(distance, self._reference)
+            features /= np.float32(max(usual, least))
         return features, features @ self._head.T
 
 

@@ -82,10 +82,13 @@ def compact(config: Config, weights: Weights, reference: familiarity.Reference |
     features, embedding = compact_openvino.frame_features(_log_mel(waveform), keep, config, weights)
     if reference is not None:
         excess = _excess(embedding, reference)
+        doubt = _doubt(excess)
         unit = np.zeros((1, config.dim), np.float32)
         unit[0, DOUBT_FEATURE] = DOUBT_UNIT
-        features = op.add(features, op.multiply(_doubt(excess), unit))
-        features = op.divide(features, _temperature(excess, reference))
+        told = op.multiply(doubt, unit)
+        least = _least_temperature(op.add(embedding, told), doubt, weights["proj.weight"])
+        heat = op.maximum(_temperature(excess, reference), least)
+        features = op.divide(op.add(features, told), heat)
     logits = op.matmul(features, weights["proj.weight"], False, True)
     return _model(waveform, features, logits)
 
@@ -171,6 +174,14 @@ def _doubt(excess: Node) -> Node:
     beyond = op.subtract(excess, np.float32(familiarity.DOUBT_FROM))
     width = familiarity.DOUBT_FULL - familiarity.DOUBT_FROM
     return op.clamp(op.divide(beyond, np.float32(width)), 0.0, 1.0)
+
+
+def _least_temperature(embedding: Node, doubt: Node, head: np.ndarray) -> Node:
+    """`familiarity.least_temperatures` of `embedding` (1, dim), float32 (1, 1)."""
+    logits = op.matmul(embedding, head, False, True)
+    two = op.topk(logits, np.int64(2), 1, "max", "value").output(0)
+    gap = op.subtract(op.reduce_max(two, _ints(1), True), op.reduce_min(two, _ints(1), True))
+    return op.multiply(doubt, op.divide(gap, np.float32(familiarity.LOG_ODDS_IN_DOUBT)))
 
 
 def _temperature(excess: Node, reference: familiarity.Reference) -> Node:

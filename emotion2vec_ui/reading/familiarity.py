@@ -12,6 +12,7 @@ Pure numpy. The reference is one file beside the model, measured on labelled rec
 from __future__ import annotations
 
 import logging
+import math
 import os
 import zipfile
 import zlib
@@ -32,6 +33,11 @@ a known kind, and 85 to 97 % of a corpus that the model never heard (training/RE
 DOUBT_FROM, DOUBT_FULL = 0.7, 1.2
 """Excess distance (see `excess`) from which on speech is doubted to be of a known kind, and from
 which on wholly. Chosen: one in ten recordings of a known kind exceeds about 0.8."""
+
+MOST_IN_DOUBT = 0.85
+"""The leader's score at full doubt is never above this: the band `high` begins there."""
+
+LOG_ODDS_IN_DOUBT = math.log(MOST_IN_DOUBT / (1 - MOST_IN_DOUBT))
 
 FloatArray = NDArray[np.float64]
 
@@ -134,6 +140,19 @@ def excess(distances: np.ndarray, reference: Reference) -> FloatArray:
 def doubts(distances: np.ndarray, reference: Reference) -> FloatArray:
     """Doubt that recordings are of a known kind, 0 to 1, at distances of any shape."""
     return np.clip((excess(distances, reference) - DOUBT_FROM) / (DOUBT_FULL - DOUBT_FROM), 0, 1)
+
+
+def least_temperatures(logits: np.ndarray, doubts: FloatArray) -> FloatArray:
+    """Temperatures from which on doubted speech has no leader above `MOST_IN_DOUBT`.
+
+    Two labels alone would have that score and its rest; seven more can only lower it.
+
+    Args:
+        logits: float (..., labels), before temperature.
+        doubts: float (...), 0 to 1; the temperature is in proportion to them.
+    """
+    ranked = np.sort(logits, axis=-1)
+    return doubts * (ranked[..., -1] - ranked[..., -2]) / LOG_ODDS_IN_DOUBT
 
 
 def temperatures(distances: np.ndarray, reference: Reference) -> FloatArray:
