@@ -149,7 +149,7 @@ def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) ->
     """Train adapter and head.
 
     The logits are a weighted mean of two linear classifiers: a logistic regression, the better one
-    for the corpora that it heard, and `_within_corpora`, the better one for others.
+    for the corpora that it heard, and `within_corpora`, the better one for others.
 
     Args:
         vectors: of all clips.
@@ -194,7 +194,7 @@ def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) ->
     corpora = np.array([clips[i].corpus for i in use])
     ridge = recipe.within_ridge * np.eye(clean.shape[1])
     ridge += recipe.within_consistency * (moved["spoiled"] + moved["rooms"] / 2)
-    other = _within_corpora(clean, labels, corpora, weight, ridge)
+    other = within_corpora(clean, labels, corpora, weight, ridge)
     head, bias = _mean_of(clean, (head, bias), other, recipe.within_corpora, np.unique(labels))
     return _with_embedding(head, bias, mean, deviation, clean, recipe)
 
@@ -213,7 +213,7 @@ Linear = tuple[np.ndarray, np.ndarray]
 """Weights float64 (width, labels) and biases (labels,)."""
 
 
-def _within_corpora(
+def within_corpora(
     x: np.ndarray, labels: np.ndarray, corpora: np.ndarray, weight: np.ndarray, ridge: np.ndarray
 ) -> Linear:
     """Linear discriminant analysis of emotions within corpora.

@@ -30,7 +30,7 @@ UNFAMILIAR_BELOW = 0.10
 """Speech of a lower familiarity is called unfamiliar: by definition one in ten of the recordings of
 a known kind, and 85 to 97 % of a corpus that the model never heard (training/README.md)."""
 
-DOUBT_FROM, DOUBT_FULL = 0.7, 1.2
+DOUBT_FROM, DOUBT_FULL = 0.6, 1.0
 """Excess distance (see `excess`) from which on speech is doubted to be of a known kind, and from
 which on wholly. Chosen: one in ten recordings of a known kind exceeds about 0.8."""
 

@@ -178,20 +178,43 @@ def test_temperature_is_that_of_the_reference(model: compact.Compact) -> None:
     far = np.random.default_rng(6).standard_normal((5, model.config.dim)).astype(np.float32)
     both = np.concatenate([near, far, -near])
     found = model.temperature(torch.from_numpy(both)).numpy()
-    expected = [
-        familiarity.temperature(familiarity.distance(one, reference), reference) for one in both
-    ]
+    distances = np.array([familiarity.distance(one, reference) for one in both])
+    doubts = familiarity.doubts(distances, reference)
+    told = both.copy()
+    told[:, compact_file.DOUBT_FEATURE] += compact_file.DOUBT_UNIT * doubts
+    least = familiarity.least_temperatures(told @ model.proj.weight.numpy().T, doubts)
+    expected = np.maximum(familiarity.temperatures(distances, reference), least)
     assert found == pytest.approx(expected, rel=1e-3)
     assert found[:3] == pytest.approx(reference.temperature, rel=0.5)
     assert (found[3:] > 2 * reference.temperature).all()
 
 
-def test_tempering_changes_no_emotion(model: compact.Compact) -> None:
+def test_tempering_keeps_the_order_of_all_but_other(model: compact.Compact) -> None:
     plain = compact.load()
     plain.reference = None
     wave = speech("zh")
-    tempered, sure = scores(model, wave)[0], scores(plain, wave)[0]
-    assert np.argsort(tempered).tolist() == np.argsort(sure).tolist()
+    both = np.stack([scores(model, wave)[0], scores(plain, wave)[0]])
+    other = LABELS.index("other")
+    assert both[0, other] <= both[1, other]
+    tempered, sure = np.delete(both, other, axis=1).argsort(axis=1)
+    assert tempered.tolist() == sure.tolist()
+
+
+def test_speech_of_an_unknown_kind_is_never_in_the_high_band(model: compact.Compact) -> None:
+    """Embeddings far from all references, each pulled strongly towards one label."""
+    reference = model.reference
+    assert reference is not None
+    noise = np.random.default_rng(8).standard_normal((9, model.config.dim)).astype(np.float32)
+    embeddings = torch.from_numpy(noise) + model.proj.weight / model.proj.weight.norm() * 10
+    assert all(
+        familiarity.doubts(np.array(familiarity.distance(one, reference)), reference) == 1
+        for one in embeddings.numpy()
+    )
+    with torch.inference_mode():
+        logits = model.proj(embeddings)
+        logits[:, LABELS.index("other")] += model.proj.weight[5, 1] * compact_file.DOUBT_UNIT
+        found = (logits / model.temperature(embeddings)[:, None]).softmax(1)
+    assert float(found.max()) <= familiarity.MOST_IN_DOUBT + EXACT
 
 
 def test_repeatable(model: compact.Compact) -> None:
@@ -301,6 +324,7 @@ def test_card_says_what_it_must(model: compact.Compact) -> None:
         assert entry["value"] > entry["svm_baseline"]
     assert card["ece"]["after"] <= card["ece"]["before"] + 0.01
     assert set(card["leave_one_corpus_out"]) == set(card["uar"])
+    assert card["familiarity"]["unfamiliar_below"] == familiarity.UNFAMILIAR_BELOW
     assert len(card["small_changes"]) >= 13
     assert len(card["encoder"]["sha256"]) == 64
     for word in ("Whisper", "EMO-DB", "RAVDESS", "nEMO"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion2vec_ui.reading import familiarity
+from emotion2vec_ui.reading import familiarity, scoring
 from emotion2vec_ui.reading.familiarity import Reference
 from emotion2vec_ui.reading.scoring import softmax
 
@@ -68,6 +68,24 @@ def test_temperature_is_flat_up_to_the_median_then_rises_to_a_limit(reference: R
     one_unit = familiarity.temperature(at + reference.spread, reference)
     assert one_unit == pytest.approx(0.8 * 2.5)
     assert familiarity.temperature(2.0, reference) == 4.0
+
+
+def test_doubt_rises_to_one_at_the_distance_that_one_known_recording_in_twenty_exceeds(
+    reference: Reference,
+) -> None:
+    at = reference.median + reference.spread * np.array([-1.0, 0.0, 0.6, 0.8, 1.0, 3.0])
+    assert familiarity.doubts(at, reference) == pytest.approx([0, 0, 0, 0.5, 1, 1])
+
+
+def test_in_full_doubt_no_score_is_in_the_high_band() -> None:
+    assert familiarity.MOST_IN_DOUBT == scoring.HIGH_ABOVE
+    logits = np.array([[9.0, 0.0, -900.0], [9.0, 8.0, 0.0], [1.0, 1.0, 1.0]])
+    least = familiarity.least_temperatures(logits, np.ones(3))
+    assert least[2] == 0  # no leader: no temperature is too low
+    scores = softmax(logits[:2] / least[:2, None])
+    assert scores.max(1)[0] == pytest.approx(0.85, abs=1e-6)
+    assert scores.max(1)[1] < 0.85
+    assert familiarity.least_temperatures(logits, np.full(3, 0.5)) == pytest.approx(least / 2)
 
 
 def test_tempering_keeps_the_order_and_lowers_the_lead(reference: Reference) -> None:
