@@ -55,13 +55,13 @@ class Recipe:
     penalty: float = 0.03
     consistency: float = 2.0
     room_consistency: float = 1.0
-    within_corpora: float = 0.6
+    within_corpora: float = 0.5
     within_ridge: float = 1.0
     within_consistency: float = 1.0
     shifts: int = 2
     unknown_weight: float = 0.3
-    other_weight: float = 0.7
-    other_doubt: float = 3.0
+    other_weight: float = 0.8
+    other_doubt: float = 1.5
     whitening: float = 0.5
     ridge: float = 0.03
     steps: int = 40
