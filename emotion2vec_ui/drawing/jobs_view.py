@@ -58,6 +58,7 @@ class JobCard:
         eta_s: seconds until the end, or None.
         model: id of the model that answers, or None before it has begun.
         problem: why it failed or waits, or None.
+        saves: whether each recording is kept as a result of its own.
     """
 
     id: str
@@ -72,6 +73,7 @@ class JobCard:
     eta_s: float | None
     model: str | None
     problem: Words | None
+    saves: bool
 
     @property
     def share(self) -> float:
@@ -159,6 +161,11 @@ class JobProgressView(View):
         )
 
     @property
+    def has_results(self) -> bool:
+        """Whether history and lab have something of it."""
+        return self.job.saves and self.job.has_ended and self.job.done > self.job.failed
+
+    @property
     def tables(self) -> tuple[tuple[str, str], ...]:
         """Each table to download: its name and address."""
         base = f"api/jobs/{self.job.id}/results"
@@ -172,6 +179,7 @@ class JobRow:
     Attributes:
         path: of the recording in the job.
         address: of the recording itself.
+        folder: of the result that it is kept as, or None.
         emotion: None where there is an error.
         confidence: of the emotion.
         band: of the confidence.
@@ -182,6 +190,7 @@ class JobRow:
 
     path: str
     address: str
+    folder: str | None
     emotion: str | None
     confidence: str
     band: str | None
@@ -240,6 +249,7 @@ def _row(job_id: str, row: Row) -> JobRow:
     return JobRow(
         path=row.path,
         address=f"api/jobs/{job_id}/files/{quote(row.path)}",
+        folder=row.folder,
         emotion=row.emotion,
         confidence=UNKNOWN if row.confidence is None else percent(row.confidence),
         band=row.band,

@@ -287,6 +287,7 @@ def _card(standing: Standing) -> JobCard:
         eta_s=standing.eta_s,
         model=job.model,
         problem=problem,
+        saves=job.save,
     )
 
 

@@ -78,6 +78,8 @@ def test_a_job_from_its_files_to_its_tables(server, clip):
         "bytes": len(clip) + EXAMPLE.stat().st_size + 4,
         "granularity": "utterance",
         "extract_embedding": True,
+        "save": False,
+        "subclass": {},
     }
     done = wait(server, job["job_id"])
     state = done["state"]
