@@ -23,7 +23,6 @@ from emotion2vec_ui.lab.index import spaces
 from emotion2vec_ui.models.holder import ModelHolder
 from emotion2vec_ui.pipeline.recogniser import Recogniser
 from emotion2vec_ui.records import store, subclasses
-from emotion2vec_ui.records.filters import Filters
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.settings import Settings
 from tests import past_subclasses
@@ -132,7 +131,7 @@ def test_history_and_lab_have_a_jobs_results(serve, tmp_path):
     of_rows = sorted(row.folder for row in jobs.store.rows(kept))
     history = History(outputs)
     try:
-        assert sorted(row.name for row in history.search(Filters(), limit=50).rows) == list(clips)
+        assert sorted(row.name for row in history.search().rows) == list(clips)
         (space,) = spaces(history)
         assert space.model == "compact"
     finally:
@@ -200,7 +199,7 @@ def test_a_full_disk_makes_a_job_wait_and_loses_nothing(serve, tmp_path):
 
 def test_a_job_has_the_sub_classes_of_when_it_was_sent(serve, holder, tmp_path):
     outputs = tmp_path / "outputs"
-    recogniser, jobs = serve(outputs)
+    _, jobs = serve(outputs)
     loaded = holder.get(60)
     facts = {"dim": loaded.dim, "weights_sha256": loaded.weights_sha256}
     subclasses.save(outputs, past_subclasses.trained(name="calls", **facts))
