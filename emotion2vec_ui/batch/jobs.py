@@ -282,7 +282,10 @@ class Jobs:
             status = CANCELLED if running.cancel.is_set() else None
         except ResultsFileError as raised:
             status, error = FAILED, JobStopped(problem=raised.facts["problem"])
-        except (SubclassNotFound, SubclassOfOtherModel, SubclassDamaged, SubclassRefused) as raised:
+        except SubclassNotFound as raised:
+            problem = Phrase("job.problem.subclass", name=raised.facts["name"])
+            status, error = FAILED, JobStopped(problem=problem)
+        except (SubclassOfOtherModel, SubclassDamaged, SubclassRefused) as raised:
             status, error = FAILED, raised
         except DiskFull as raised:  # of rows or of results
             problem = Phrase("job.problem.disk_full", free_mb=raised.facts["free_mb"])

@@ -58,6 +58,7 @@ class JobCard:
         eta_s: seconds until the end, or None.
         model: id of the model that answers, or None before it has begun.
         problem: why it failed or waits, or None.
+        hint: what to do about that, or None.
         saves: whether each recording is kept as a result of its own.
     """
 
@@ -73,6 +74,7 @@ class JobCard:
     eta_s: float | None
     model: str | None
     problem: Words | None
+    hint: Words | None
     saves: bool
 
     @property
@@ -91,11 +93,24 @@ class JobCard:
         return self.status not in ("QUEUED", "IN_PROGRESS")
 
     @property
+    def shown_status(self) -> str:
+        """Its status, or HELD_UP where it waits for more than its turn."""
+        return "HELD_UP" if self.status == "QUEUED" and self.problem is not None else self.status
+
+    @property
     def pill(self) -> str:
         """Class of the pill that names its status."""
-        return {"COMPLETED": "ok", "FAILED": "fail", "IN_PROGRESS": "band-medium"}.get(
-            self.status, "quiet"
-        )
+        return {
+            "COMPLETED": "ok",
+            "FAILED": "fail",
+            "HELD_UP": "warn",
+            "IN_PROGRESS": "band-medium",
+        }.get(self.shown_status, "quiet")
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether there is a share to show: what waits and has none needs no empty bar."""
+        return self.done > 0 or self.status == "IN_PROGRESS"
 
     @property
     def left(self) -> Phrase | None:
@@ -234,7 +249,7 @@ def job_rows(
     """
     note = None
     if not rows:
-        note = NoteView(Phrase("history.none_fit" if job.done else "jobs.rows_none"))
+        note = NoteView(Phrase("history.none_fit"))
     return JobRowsView(
         total=total,
         rows=tuple(_row(job.id, row) for row in rows),

@@ -224,7 +224,7 @@ def test_a_job_has_the_sub_classes_of_when_it_was_sent(serve, holder, tmp_path):
     assert second["folder"] is None and second["subclass_calls_none"] is None
     # What cannot be had is told, and is not tried for ever.
     failed = wait(jobs, gone, FAILED)
-    assert failed.error["en"].code == "subclass_not_found"
+    assert failed.error["en"].code == "job_stopped" and "calls 7" in failed.error["zh"].message
 
 
 def test_a_list_of_an_earlier_version_is_read(tmp_path):
