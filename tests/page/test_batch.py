@@ -168,7 +168,7 @@ def test_a_failed_job_says_why(visit, server, files):
         page = visit(path, locale=locale, width=width, color_scheme=scheme)
         page.wait_for_selector("#job-head .pill.fail")
         told = page.inner_text("#job-head .problem")
-        assert "calls 1" in told and ("子类" if locale == "zh-CN" else "sub-classes") in told
+        assert "calls" in told and ("子类" if locale == "zh-CN" else "sub-classes") in told
         assert page.is_hidden("#job-filters") and page.is_hidden("#job-rows")
         assert page.locator("#job-progress .bar, [data-jobs=cancel]").count() == 0
         usable(page)
