@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from emotion2vec_ui.batch.manifest import Selection
     from emotion2vec_ui.batch.run import Progress
     from emotion2vec_ui.models.loader import Loaded
+    from emotion2vec_ui.records.subclasses import Trained
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 
@@ -53,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embedding", action="store_true", help="add the embedding; .parquet or .jsonl only"
     )
     parser.add_argument(
+        "--subclass",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="add columns of how a base emotion's score divides among trained sub-classes; several",
+    )
+    parser.add_argument(
         "--path-column", default="path", help="of a manifest (default: %(default)s)"
     )
     parser.add_argument(
@@ -75,19 +83,23 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     from emotion2vec_ui.batch import manifest, table
     from emotion2vec_ui.batch.journal import Journal
     from emotion2vec_ui.pipeline.recogniser import Cancelled
+    from emotion2vec_ui.records import subclasses
+    from emotion2vec_ui.records.rows import subclass_columns
 
     lang = language(settings)
     table.check_available(options.out)
     selection = manifest.select(
         options.given[0], path_column=options.path_column, any_columns=options.any_columns
     )
+    trained = [subclasses.load(settings.outputs, one) for one in dict.fromkeys(options.subclass)]
+    subclass_columns(one.card for one in trained)
     session.check_place(options.out, [session.beside(options.out, REPORT_SUFFIX)])
     with (
         contextlib.closing(Journal(session.beside(options.out, session.JOURNAL_SUFFIX))) as journal,
         session.signals() as cancelled,
     ):
         try:
-            return _run(settings, options, selection, journal, lang, cancelled)
+            return _run(settings, options, selection, trained, journal, lang, cancelled)
         except Cancelled:
             rows, _, _ = journal.counts()
             key = "batch.stopped" if rows else "batch.stopped_early"
@@ -101,6 +113,7 @@ def _run(
     settings: Settings,
     options: argparse.Namespace,
     selection: Selection,
+    trained: Sequence[Trained],
     journal: Journal,
     lang: str,
     cancelled: Callable[[], bool],
@@ -110,12 +123,12 @@ def _run(
         everything, todo, unreadable = _list(selection, journal, options)
         loaded, agreed, done = session.work_through(
             recogniser, selection.root, journal, everything, todo,
-            granularity=options.granularity, embedding=options.embedding,
+            granularity=options.granularity, embedding=options.embedding, trained=trained,
             lang=lang, cancelled=cancelled,
         )  # fmt: skip
     for problem in unreadable:
         say(texts.text("batch.unreadable", lang, path=problem.filename, detail=problem.strerror))
-    _write(options, selection, journal, loaded, agreed, lang)
+    _write(options, selection, trained, journal, loaded, agreed, lang)
     return _tell(options, journal, done, loaded, len(unreadable), lang)
 
 
@@ -147,6 +160,7 @@ def _list(
 def _write(
     options: argparse.Namespace,
     selection: Selection,
+    trained: Sequence[Trained],
     journal: Journal,
     loaded: Loaded,
     agreed: Terms,
@@ -156,7 +170,7 @@ def _write(
     from emotion2vec_ui.batch import table
     from emotion2vec_ui.drawing.batch_view import batch_page
     from emotion2vec_ui.pipeline.describe import model_facts
-    from emotion2vec_ui.records.rows import Row
+    from emotion2vec_ui.records.rows import Row, subclass_columns
     from emotion2vec_ui.records.summary import Tally
 
     model = model_facts(loaded)
@@ -174,7 +188,9 @@ def _write(
             "root": agreed.root,
             "model": json.dumps(asdict(model)),
             "granularity": agreed.granularity,
+            **({"subclass": agreed.subclass} if trained else {}),
         },
+        subclasses=subclass_columns(one.card for one in trained),
         segments=agreed.granularity == "frame",
         embedding=agreed.embedding,
         lang=lang,

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.batch.ahead import Ahead, Read
 from emotion2vec_ui.batch.journal import SCHEMA, Amount, Journal, Terms
-from emotion2vec_ui.errors import DeviceLost, EmotionError, ModelNotReady, as_known
+from emotion2vec_ui.batch.results import Results
+from emotion2vec_ui.errors import (
+    DeviceLost,
+    EmotionError,
+    ModelNotReady,
+    OutputError,
+    as_known,
+)
 from emotion2vec_ui.models import engine
 from emotion2vec_ui.models.batching import Priority
 from emotion2vec_ui.pipeline.describe import describe
@@ -30,8 +37,9 @@ from emotion2vec_ui.pipeline.recogniser import (
     Submitted,
 )
 from emotion2vec_ui.records import rows
-from emotion2vec_ui.records.report import Timing
+from emotion2vec_ui.records.report import Timing, Utterance
 from emotion2vec_ui.records.rows import Row
+from emotion2vec_ui.records.subclasses import Card, Trained
 
 if TYPE_CHECKING:
     from emotion2vec_ui.models.holder import ModelHolder
@@ -129,8 +137,21 @@ def wait_for_model(
     raise Cancelled
 
 
-def terms(root: Path, loaded: Loaded, *, granularity: str, embedding: bool) -> Terms:
-    """What every row of this run has in common."""
+def terms(
+    root: Path,
+    loaded: Loaded,
+    *,
+    granularity: str,
+    embedding: bool,
+    trained: Sequence[Trained] = (),
+) -> Terms:
+    """What every row of this run has in common.
+
+    Raises:
+        SubclassOfOtherModel: a set of sub-classes was trained on another model's embeddings.
+    """
+    for one in trained:
+        one.require(loaded.weights_sha256, loaded.id)
     return Terms(
         schema=SCHEMA,
         root=shown_path(str(root)),
@@ -140,7 +161,13 @@ def terms(root: Path, loaded: Loaded, *, granularity: str, embedding: bool) -> T
         reference_sha256=_reference_sha256(loaded),
         granularity=granularity,
         embedding=loaded.dim if embedding else 0,
+        subclass=", ".join(_version_of(one.card) for one in trained) or "-",
     )
+
+
+def _version_of(card: Card) -> str:
+    # With its time: a version that was removed and trained again has the same number.
+    return f"{card.name} {card.version} ({card.created})"
 
 
 def shown_path(path: str) -> str:
@@ -159,6 +186,8 @@ class Run:
         recogniser: whose steps are used.
         loaded: the model; the same for every row.
         terms: that the journal agreed to.
+        trained: sets of sub-classes that rows have.
+        results: keeps recordings as results of their own, or None.
         decode: path and name in, Clip out; the recogniser's own where it is None.
         observer: told of every recording, as of the front end "job".
         on_progress: called after every file.
@@ -175,6 +204,8 @@ class Run:
         loaded: Loaded,
         terms: Terms,
         *,
+        trained: Sequence[Trained] = (),
+        results: Results | None = None,
         decode: Callable[[Path, str], Clip] | None = None,
         observer: Observer | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -187,6 +218,8 @@ class Run:
         self._recogniser = recogniser
         self._loaded = loaded
         self._terms = terms
+        self._trained = trained
+        self._results = results
         self._decode = decode or recogniser.decode
         self._observer = observer
         self._on_progress = on_progress
@@ -256,7 +289,13 @@ class Run:
     def _submitted(self, read: Read) -> Submitted:
         assert read.clip is not None
         return self._recogniser.submit(
-            self._loaded, read.clip, frames=self._frames, priority=Priority.BULK, group=self._group
+            self._loaded,
+            read.clip,
+            frames=self._frames,
+            # Rows have no room for those of every frame; results do.
+            features=self._results is not None and self._frames and bool(self._terms.embedding),
+            priority=Priority.BULK,
+            group=self._group,
         )
 
     def _finish(self, chunk: deque[tuple[Read, Submitted]]) -> None:
@@ -266,7 +305,7 @@ class Run:
             error: EmotionError | None = None
             try:
                 row = self._row(read, submitted)
-            except Cancelled:
+            except (Cancelled, OutputError):
                 raise
             except DeviceLost as lost:
                 self._start_again(lost)
@@ -288,13 +327,31 @@ class Run:
             inference_s=inference_s,
             total_s=clip.decode_s + inference_s,
         )
-        report = describe(clip, submitted.loaded, prediction, timing, with_embedding=False)
-        return rows.of_report(
+        saving = self._results is not None
+        utterances: tuple[Utterance, ...] = ()
+        if saving and self._frames:
+            utterances = self._recogniser.utterances(
+                submitted.loaded, clip, self._cancelled, priority=Priority.BULK
+            )
+        report = describe(
+            clip,
+            submitted.loaded,
+            prediction,
+            timing,
+            with_embedding=saving and bool(self._terms.embedding),
+            utterances=utterances,
+            trained=self._trained,
+        )
+        row = rows.of_report(
             shown_path(read.file.name),
             report,
             segments=self._frames,
             embedding=prediction.embedding if self._terms.embedding else None,
         )
+        if self._results is None:
+            return row
+        # Before its row, which then says where: a result without a row is found again.
+        return replace(row, folder=self._results.save(read.file.name, report, clip, prediction))
 
     def _error_row(self, read: Read, error: EmotionError) -> Row:
         sha256 = read.clip.source.sha256 if read.clip else read.sha256
@@ -309,7 +366,13 @@ class Run:
         self._loaded = wait_for_model(self._recogniser.holder, self._cancelled)
         granularity, embedding = self._terms.granularity, bool(self._terms.embedding)
         # Another model may have been downloaded meanwhile; one table has one.
-        found = terms(self._root, self._loaded, granularity=granularity, embedding=embedding)
+        found = terms(
+            self._root,
+            self._loaded,
+            granularity=granularity,
+            embedding=embedding,
+            trained=self._trained,
+        )
         self._journal.agree(replace(found, root=self._terms.root))
         for chunk in self._flying:
             for place, (read, _) in enumerate(list(chunk)):
