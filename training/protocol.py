@@ -2,7 +2,7 @@
 
 - By speaker: four folds, no speaker in two.
 - Leave one corpus out: train on two corpora, judge the third on the classes that the others teach.
-  All nine answers are allowed. The slope is the mean of those that the *other* two corpora ask
+  All nine answers are allowed. The slope is the larger of those that the *other* two corpora ask
   for when they are left out: the judged corpus does not decide how it is tempered.
 - Small changes: how many answers of held-out speakers stay when a clip is changed a little.
 """
@@ -57,9 +57,8 @@ class Answers:
 
     def temperatures(self, reference: Reference) -> np.ndarray:
         """What the model divides its features by, float64 (clips,)."""
-        doubts = familiarity.doubts(self.distances, reference)
-        least = familiarity.least_temperatures(self.logits_at(reference), doubts)
-        return np.maximum(familiarity.temperatures(self.distances, reference), least)
+        logits = self.logits_at(reference)
+        return familiarity.capped_temperatures(logits, self.distances, reference)
 
 
 def references(head: Head, vectors: Vectors, use: np.ndarray) -> Reference:
@@ -142,8 +141,8 @@ def leave_one_corpus_out(
     """Judge each corpus by a model of the others.
 
     Returns:
-        The figures of each corpus, and the slope for a model of all corpora: the mean of the
-        three. The largest would make the answers to known speech too modest.
+        The figures of each corpus, and the slope for a model of all corpora: the largest of the
+        three, because being sure and wrong is worse than being unsure and right.
     """
     corpora = np.array([c.corpus for c in clips])
     labels = np.array([c.label for c in clips])
@@ -163,7 +162,7 @@ def leave_one_corpus_out(
     figures = {}
     for corpus, (known, unknown, judged, reference, weights, _) in parts.items():
         others = [p[-1] for name, p in parts.items() if name != corpus]
-        calibrated = calibrate(known, reference, weights, float(np.mean(others)))
+        calibrated = calibrate(known, reference, weights, max(others))
         figures[corpus] = figures_of(judged, judged.scores(calibrated)) | {
             "ece_without_tempering": calibration.ece(
                 judged.scores(calibrate(known, reference, weights, 0.0)), judged.truth
@@ -178,7 +177,7 @@ def leave_one_corpus_out(
                 )
             ),
         }
-    return figures, float(np.mean([p[-1] for p in parts.values()]))
+    return figures, max(p[-1] for p in parts.values())
 
 
 def figures_of(answers: Answers, scores: np.ndarray) -> dict[str, float]:

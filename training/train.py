@@ -115,6 +115,9 @@ def main() -> None:
         "slope": round(slope, 3),
         "max_temperature": reference.max_temperature,
         "unfamiliar_below": familiarity.UNFAMILIAR_BELOW,
+        "doubted": familiarity.DOUBTED,
+        "capped": familiarity.CAPPED,
+        "most_when_capped": familiarity.MOST_WHEN_CAPPED,
     }
     report["nonspeech"] = nonspeech_figures(pooled["nonspeech_test"], models, reference)
     svm = args.work / "svm.npz"

@@ -13,8 +13,8 @@ The gate says how much of a frame is speech. Over silence, a frame's features ar
 so that silence changes nothing. Features of a recording unlike those that the model learnt from are
 divided by a temperature that grows with the distance (`reading/familiarity.py`): its scores are
 less certain. One feature is the doubt that the recording is of a known kind: the head withdraws
-`other` by it, which it knows from one corpus alone; no other answer depends on it. Wholly doubted
-speech has no score above 0.85.
+`other` by it, which it knows from one corpus alone; no other answer depends on it. Nor has speech
+far from the known speakers a score above 0.85.
 
 Differences from Whisper: frames are not centred (so that there are exactly as many as
 emotion2vec has), clips are not padded to 30 s, attention in longer ones is within pieces of at
@@ -156,10 +156,9 @@ class Compact(nn.Module):
             )
         x = self.encode(self.log_mel(waves, n_samples), n_samples)
         features, embedding = self.features(x, frame_count(n_samples))
-        told = torch.zeros_like(embedding)
-        told[:, DOUBT_FEATURE] = DOUBT_UNIT * doubt(self.excess(embedding))
-        heat = self.temperature(embedding)
-        return ((features + told[:, None]) / heat[:, None, None]).to(x.dtype)
+        doubt, temperature = self.tempering(embedding)
+        features[:, :, DOUBT_FEATURE] += DOUBT_UNIT * doubt[:, None]
+        return (features / temperature[:, None, None]).to(x.dtype)
 
     def log_mel(self, waves: Tensor, n_samples: Tensor) -> Tensor:
         """Compute Whisper's log-mel spectrogram, 100 frames/s, zero beyond each clip's end.
@@ -264,28 +263,28 @@ class Compact(nn.Module):
         weight = self.proj.weight
         self.neighbours = torch.from_numpy(reference.embeddings).to(weight.device, torch.float32)
 
-    def excess(self, embedding: Tensor) -> Tensor:
-        """Compute `familiarity.excess` of float32 embeddings (batch, dim): (batch,)."""
-        if self.reference is None or self.neighbours is None:
-            return torch.zeros(len(embedding), device=embedding.device)
-        cosines = F.normalize(embedding, dim=1) @ self.neighbours.float().T
-        distance = 1 - cosines.topk(self.reference.neighbours).values[:, -1]
-        return ((distance - self.reference.median) / self.reference.spread).clamp_min(0)
+    def tempering(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the doubt and the temperature of float32 embeddings (batch, dim): (batch,) each.
 
-    def temperature(self, embedding: Tensor) -> Tensor:
-        """Compute the temperature of float32 embeddings (batch, dim): (batch,).
-
-        The greater of `familiarity.temperatures` and `familiarity.least_temperatures`.
+        As `familiarity.doubts` and `familiarity.capped_temperatures` do.
         """
-        excess = self.excess(embedding)
-        if self.reference is None:
-            return torch.ones_like(excess)
+        reference = self.reference
+        if reference is None or self.neighbours is None:
+            nothing = torch.zeros(len(embedding), device=embedding.device)
+            return nothing, nothing + 1
+        cosines = F.normalize(embedding, dim=1) @ self.neighbours.float().T
+        distance = 1 - cosines.topk(reference.neighbours).values[:, -1]
+        doubt, share = (
+            ((distance - start) / width).clamp(0, 1)
+            for start, width in map(reference.rise, (familiarity.DOUBTED, familiarity.CAPPED))
+        )
         told = embedding.clone()
-        told[:, DOUBT_FEATURE] += DOUBT_UNIT * doubt(excess)
+        told[:, DOUBT_FEATURE] += DOUBT_UNIT * doubt
         two = (told @ self.proj.weight.float().T).topk(2).values
-        least = doubt(excess) * (two[:, 0] - two[:, 1]) / familiarity.LOG_ODDS_IN_DOUBT
-        raised = self.reference.temperature * (1 + self.reference.slope * excess)
-        return torch.maximum(raised.clamp_max(self.reference.max_temperature), least)
+        least = share * (two[:, 0] - two[:, 1]) / familiarity.LOG_ODDS_WHEN_CAPPED
+        excess = ((distance - reference.median) / reference.spread).clamp_min(0)
+        raised = reference.temperature * (1 + reference.slope * excess)
+        return doubt, torch.maximum(raised.clamp_max(reference.max_temperature), least)
 
     def __repr__(self) -> str:
         """Inputs and outputs instead of torch's list of layers."""
@@ -296,12 +295,6 @@ class Compact(nn.Module):
             f"(batch, frames at {FRAMES_PER_S}/s, {self.config.dim}); "
             f"{len(self.labels)} labels)"
         )
-
-
-def doubt(excess: Tensor) -> Tensor:
-    """Compute `familiarity.doubts` at `excess` of any shape."""
-    width = familiarity.DOUBT_FULL - familiarity.DOUBT_FROM
-    return ((excess - familiarity.DOUBT_FROM) / width).clamp(0, 1)
 
 
 def load(

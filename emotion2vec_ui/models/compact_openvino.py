@@ -91,9 +91,10 @@ class CompactOpenVino:
             doubt = familiarity.doubts(distance, self._reference)
             features[:, DOUBT_FEATURE] += np.float32(DOUBT_UNIT * doubt)
             embedding[DOUBT_FEATURE] += np.float32(DOUBT_UNIT * doubt)
-            least = familiarity.least_temperatures(self._head @ embedding, doubt)
-            usual = familiarity.temperatures(distance, self._reference)
-            features /= np.float32(max(usual, least))
+            logits = self._head @ embedding
+            features /= np.float32(
+                familiarity.capped_temperatures(logits, distance, self._reference)
+            )
         return features, features @ self._head.T
 
 

@@ -30,14 +30,21 @@ UNFAMILIAR_BELOW = 0.10
 """Speech of a lower familiarity is called unfamiliar: by definition one in ten of the recordings of
 a known kind, and 85 to 97 % of a corpus that the model never heard (training/README.md)."""
 
-DOUBT_FROM, DOUBT_FULL = 0.6, 1.0
-"""Excess distance (see `excess`) from which on speech is doubted to be of a known kind, and from
-which on wholly. Chosen: one in ten recordings of a known kind exceeds about 0.8."""
+DOUBTED = (UNFAMILIAR_BELOW, 0.05)
+"""Familiarities between which the doubt that speech is of a known kind rises from 0 to 1. By it a
+model withdraws what one corpus alone taught it: from unfamiliar speech only, for known speakers
+need that answer too (training/README.md)."""
 
-MOST_IN_DOUBT = 0.85
-"""The leader's score at full doubt is never above this: the band `high` begins there."""
+CAPPED = (0.50, 0.20)
+"""Familiarities between which the leader's score comes to be limited to `MOST_WHEN_CAPPED`. Wider
+than `DOUBTED`, because a wrong answer in the band `high` is the worst there is, and a right one
+below it costs little: answers to a corpus never heard were wrong more often than one in ten as long
+as the limit began later (training/README.md)."""
 
-LOG_ODDS_IN_DOUBT = math.log(MOST_IN_DOUBT / (1 - MOST_IN_DOUBT))
+MOST_WHEN_CAPPED = 0.85
+"""No score that is wholly limited is above this: the band `high` begins there."""
+
+LOG_ODDS_WHEN_CAPPED = math.log(MOST_WHEN_CAPPED / (1 - MOST_WHEN_CAPPED))
 
 FloatArray = NDArray[np.float64]
 
@@ -86,6 +93,11 @@ class Reference:
     def spread(self) -> float:
         """Range of those distances from the median to the 95th percentile."""
         return max(float(np.quantile(self.quantiles, 0.95)) - self.median, 1e-6)
+
+    def rise(self, familiarities: tuple[float, float]) -> tuple[float, float]:
+        """Distance at the higher of two familiarities, and from there to the lower one, above 0."""
+        start, end = (float(np.quantile(self.quantiles, 1 - each)) for each in familiarities)
+        return start, max(end - start, 1e-6)
 
 
 def distance(embedding: np.ndarray, reference: Reference) -> float:
@@ -139,20 +151,27 @@ def excess(distances: np.ndarray, reference: Reference) -> FloatArray:
 
 def doubts(distances: np.ndarray, reference: Reference) -> FloatArray:
     """Doubt that recordings are of a known kind, 0 to 1, at distances of any shape."""
-    return np.clip((excess(distances, reference) - DOUBT_FROM) / (DOUBT_FULL - DOUBT_FROM), 0, 1)
+    start, width = reference.rise(DOUBTED)
+    return np.clip((distances - start) / width, 0, 1)
 
 
-def least_temperatures(logits: np.ndarray, doubts: FloatArray) -> FloatArray:
-    """Temperatures from which on doubted speech has no leader above `MOST_IN_DOUBT`.
+def capped_temperatures(
+    logits: np.ndarray, distances: np.ndarray, reference: Reference
+) -> FloatArray:
+    """Temperatures that also limit the leader's score, see `CAPPED`; never below `temperatures`.
 
-    Two labels alone would have that score and its rest; seven more can only lower it.
+    The limit is that of two labels alone; the others can only lower the score.
 
     Args:
         logits: float (..., labels), before temperature.
-        doubts: float (...), 0 to 1; the temperature is in proportion to them.
+        distances: float (...).
+        reference: of the same model.
     """
+    start, width = reference.rise(CAPPED)
     ranked = np.sort(logits, axis=-1)
-    return doubts * (ranked[..., -1] - ranked[..., -2]) / LOG_ODDS_IN_DOUBT
+    least = (ranked[..., -1] - ranked[..., -2]) / LOG_ODDS_WHEN_CAPPED
+    share = np.clip((distances - start) / width, 0, 1)
+    return np.maximum(temperatures(distances, reference), share * least)
 
 
 def temperatures(distances: np.ndarray, reference: Reference) -> FloatArray:

@@ -177,13 +177,15 @@ def test_temperature_is_that_of_the_reference(model: compact.Compact) -> None:
     near = reference.embeddings[:3].astype(np.float32)
     far = np.random.default_rng(6).standard_normal((5, model.config.dim)).astype(np.float32)
     both = np.concatenate([near, far, -near])
-    found = model.temperature(torch.from_numpy(both)).numpy()
+    doubt, temperature = model.tempering(torch.from_numpy(both))
     distances = np.array([familiarity.distance(one, reference) for one in both])
     doubts = familiarity.doubts(distances, reference)
     told = both.copy()
     told[:, compact_file.DOUBT_FEATURE] += compact_file.DOUBT_UNIT * doubts
-    least = familiarity.least_temperatures(told @ model.proj.weight.numpy().T, doubts)
-    expected = np.maximum(familiarity.temperatures(distances, reference), least)
+    logits = told @ model.proj.weight.numpy().T
+    expected = familiarity.capped_temperatures(logits, distances, reference)
+    assert doubt.numpy() == pytest.approx(doubts, abs=1e-3)
+    found = temperature.numpy()
     assert found == pytest.approx(expected, rel=1e-3)
     assert found[:3] == pytest.approx(reference.temperature, rel=0.5)
     assert (found[3:] > 2 * reference.temperature).all()
@@ -213,8 +215,8 @@ def test_speech_of_an_unknown_kind_is_never_in_the_high_band(model: compact.Comp
     with torch.inference_mode():
         logits = model.proj(embeddings)
         logits[:, LABELS.index("other")] += model.proj.weight[5, 1] * compact_file.DOUBT_UNIT
-        found = (logits / model.temperature(embeddings)[:, None]).softmax(1)
-    assert float(found.max()) <= familiarity.MOST_IN_DOUBT + EXACT
+        found = (logits / model.tempering(embeddings)[1][:, None]).softmax(1)
+    assert float(found.max()) <= familiarity.MOST_WHEN_CAPPED + EXACT
 
 
 def test_repeatable(model: compact.Compact) -> None:

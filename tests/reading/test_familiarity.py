@@ -70,22 +70,30 @@ def test_temperature_is_flat_up_to_the_median_then_rises_to_a_limit(reference: R
     assert familiarity.temperature(2.0, reference) == 4.0
 
 
-def test_doubt_rises_to_one_at_the_distance_that_one_known_recording_in_twenty_exceeds(
-    reference: Reference,
-) -> None:
-    at = reference.median + reference.spread * np.array([-1.0, 0.0, 0.6, 0.8, 1.0, 3.0])
-    assert familiarity.doubts(at, reference) == pytest.approx([0, 0, 0, 0.5, 1, 1])
+def test_doubt_rises_from_where_speech_is_unfamiliar(reference: Reference) -> None:
+    at = np.quantile(reference.quantiles, [0.5, 0.9, 0.95, 1.0])
+    assert familiarity.doubts(at, reference) == pytest.approx([0, 0, 1, 1])
+    assert familiarity.doubts(at[1:3].mean(), reference) == pytest.approx(0.5)
+    assert familiarity.DOUBTED[0] == familiarity.UNFAMILIAR_BELOW
 
 
-def test_in_full_doubt_no_score_is_in_the_high_band() -> None:
-    assert familiarity.MOST_IN_DOUBT == scoring.HIGH_ABOVE
-    logits = np.array([[9.0, 0.0, -900.0], [9.0, 8.0, 0.0], [1.0, 1.0, 1.0]])
-    least = familiarity.least_temperatures(logits, np.ones(3))
-    assert least[2] == 0  # no leader: no temperature is too low
-    scores = softmax(logits[:2] / least[:2, None])
+def test_far_speech_has_no_score_in_the_high_band(reference: Reference) -> None:
+    assert familiarity.MOST_WHEN_CAPPED == scoring.HIGH_ABOVE
+    logits = np.array([[19.0, 0.0, -900.0], [19.0, 8.0, 0.0], [1.0, 1.0, 1.0]])
+    start, end = np.quantile(reference.quantiles, [0.5, 0.8])
+
+    def temperatures(distance: float) -> np.ndarray:
+        return familiarity.capped_temperatures(logits, np.full(3, distance), reference)
+
+    far = temperatures(end)
+    scores = softmax(logits[:2] / far[:2, None])
     assert scores.max(1)[0] == pytest.approx(0.85, abs=1e-6)
     assert scores.max(1)[1] < 0.85
-    assert familiarity.least_temperatures(logits, np.full(3, 0.5)) == pytest.approx(least / 2)
+    # Where there is no leader, or the speech is known, nothing is added.
+    assert far[2] == familiarity.temperature(end, reference)
+    assert (temperatures(start) == familiarity.temperature(start, reference)).all()
+    half = familiarity.capped_temperatures(logits[:1], (start + end) / 2, reference)
+    assert half == pytest.approx(far[:1] / 2)
 
 
 def test_tempering_keeps_the_order_and_lowers_the_lead(reference: Reference) -> None:
