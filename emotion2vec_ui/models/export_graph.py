@@ -174,7 +174,8 @@ def _rise(
     """From 0 to 1 as the distance goes from one familiarity to the other, float32 (1, 1)."""
     start, width = reference.rise(familiarities)
     beyond = op.subtract(distance, np.float32(start))
-    return op.clamp(op.divide(beyond, np.float32(width)), 0.0, 1.0)
+    share = op.divide(beyond, np.float32(width))
+    return op.minimum(op.maximum(share, np.float32(0)), np.float32(1))
 
 
 def _least_temperature(embedding: Node, weights: Weights) -> Node:
