@@ -13,8 +13,8 @@ The gate says how much of a frame is speech. Over silence, a frame's features ar
 so that silence changes nothing. Features of a recording unlike those that the model learnt from are
 divided by a temperature that grows with the distance (`reading/familiarity.py`): its scores are
 less certain. One feature is the doubt that the recording is of a known kind: the head withdraws
-`other` by it, which it knows from one corpus alone; no other answer depends on it. Nor has speech
-far from the known speakers a score above 0.85.
+`other` by it, which it knows from one corpus alone; no other answer depends on it. A
+recording far from the known speakers has no score above 0.85 (its single frames may have).
 
 Differences from Whisper: frames are not centred (so that there are exactly as many as
 emotion2vec has), clips are not padded to 30 s, attention in longer ones is within pieces of at
