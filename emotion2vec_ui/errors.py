@@ -22,7 +22,7 @@ each in the API, the page and the command line maps these; nothing else does.
         OutputError (500)
             ResultsFileError, ExportError (500)
             DiskFull, BatchDiskFull (507)
-        JobStopped (500)
+        JobStopped, ClusterError (500)
         PackageMissing (500)
         SubclassDamaged (500)
         ResultNotFound, SubclassNotFound (404)
@@ -348,8 +348,14 @@ class JobStopped(EmotionError):
     code = "job_stopped"
 
 
+class ClusterError(EmotionError):
+    """A cluster cannot be reached or used; rows that are done are kept. Facts: problem."""
+
+    code = "cluster"
+
+
 class PackageMissing(EmotionError):
-    """Something optional was asked for and is not installed. Facts: package, purpose."""
+    """Something optional was asked for and is not installed. Facts: package, purpose, install."""
 
     code = "package_missing"
 

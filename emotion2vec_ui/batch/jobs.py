@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emotion2vec_ui.audio.decoding import Decoder
+from emotion2vec_ui.batch.bulk import terms, wait_for_model
 from emotion2vec_ui.batch.incoming import Bounds, Incoming
 from emotion2vec_ui.batch.job_list import (
     CANCELLED,
@@ -32,14 +33,7 @@ from emotion2vec_ui.batch.job_list import (
 from emotion2vec_ui.batch.job_store import JobStore
 from emotion2vec_ui.batch.journal import Journal
 from emotion2vec_ui.batch.manifest import Selection
-from emotion2vec_ui.batch.run import (
-    TASKS_PER_WORKER,
-    Progress,
-    Run,
-    terms,
-    wait_for_model,
-    workers,
-)
+from emotion2vec_ui.batch.run import TASKS_PER_WORKER, Progress, Run, workers
 from emotion2vec_ui.errors import (
     BatchDiskFull,
     EmotionError,
@@ -307,9 +301,8 @@ class Jobs:
             return running.cancel.is_set() or self._stopping.is_set()
 
         loaded = wait_for_model(self._recogniser.holder, cancelled)
-        agreed = terms(root, loaded, granularity=job.granularity, embedding=job.embedding)
-        # The folder may be moved, and is nobody's business.
-        agreed = replace(agreed, root=job.id)
+        # Not the folder: it may be moved, and is nobody's business.
+        agreed = terms(job.id, loaded, granularity=job.granularity, embedding=job.embedding)
         journal.agree(agreed)
         self.store.list().set_model(job.id, loaded.id, agreed.embedding)
         everything, todo = journal.list_files(Selection(root, lambda _: _walk(root)).files(_raise))
