@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -134,7 +135,9 @@ def _connected(address: str | None) -> Iterator[None]:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     try:
-        yield
+        # Ray prints there what its machines report; what is printed there is ours alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         ray.shutdown()
 
