@@ -10,20 +10,28 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
 from emotion2vec_ui.batch.ahead import Read
 from emotion2vec_ui.batch.journal import SCHEMA, Terms
 from emotion2vec_ui.batch.manifest import Found
-from emotion2vec_ui.errors import DeviceLost, EmotionError, ModelNotReady, as_known
+from emotion2vec_ui.batch.results import Results
+from emotion2vec_ui.errors import (
+    DeviceLost,
+    EmotionError,
+    ModelNotReady,
+    OutputError,
+    as_known,
+)
 from emotion2vec_ui.models.batching import Priority
 from emotion2vec_ui.pipeline.describe import describe
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Recogniser, Submitted
 from emotion2vec_ui.records import rows
-from emotion2vec_ui.records.report import Timing
+from emotion2vec_ui.records.report import Timing, Utterance
 from emotion2vec_ui.records.rows import Row
+from emotion2vec_ui.records.subclasses import Card, Trained
 
 if TYPE_CHECKING:
     from emotion2vec_ui.models.holder import ModelHolder
@@ -83,7 +91,14 @@ def wait_for_model(
     raise Cancelled
 
 
-def terms(root: str, loaded: Loaded, *, granularity: str, embedding: bool) -> Terms:
+def terms(
+    root: str,
+    loaded: Loaded,
+    *,
+    granularity: str,
+    embedding: bool,
+    trained: Sequence[Trained] = (),
+) -> Terms:
     """What every row of this run has in common.
 
     Args:
@@ -91,7 +106,13 @@ def terms(root: str, loaded: Loaded, *, granularity: str, embedding: bool) -> Te
         loaded: the model.
         granularity: "utterance" or "frame".
         embedding: whether rows have theirs.
+        trained: sets of sub-classes that rows have.
+
+    Raises:
+        SubclassOfOtherModel: a set of sub-classes was trained on another model's embeddings.
     """
+    for one in trained:
+        one.require(loaded.weights_sha256, loaded.id)
     return Terms(
         schema=SCHEMA,
         root=shown_path(root),
@@ -101,7 +122,13 @@ def terms(root: str, loaded: Loaded, *, granularity: str, embedding: bool) -> Te
         reference_sha256=_reference_sha256(loaded),
         granularity=granularity,
         embedding=loaded.dim if embedding else 0,
+        subclass=", ".join(_version_of(one.card) for one in trained) or "-",
     )
+
+
+def _version_of(card: Card) -> str:
+    # With its time: a version that was removed and trained again has the same number.
+    return f"{card.name} {card.version} ({card.created})"
 
 
 def shown_path(path: str) -> str:
@@ -117,6 +144,8 @@ class Bulk:
         loaded: the model; the same for every row.
         terms: of the rows.
         agree: called with the terms of a model that was loaded again; raises where they differ.
+        trained: sets of sub-classes that rows have.
+        results: keeps recordings as results of their own, or None.
         cancelled: asked now and then whether to stop.
     """
 
@@ -127,12 +156,16 @@ class Bulk:
         terms: Terms,
         *,
         agree: Callable[[Terms], None],
+        trained: Sequence[Trained] = (),
+        results: Results | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._recogniser = recogniser
         self._loaded = loaded
         self._terms = terms
         self._agree = agree
+        self._trained = trained
+        self._results = results
         self._cancelled = cancelled
         self._frames = terms.granularity == "frame"
         self._group = object()
@@ -167,6 +200,7 @@ class Bulk:
 
         Raises:
             Cancelled: `cancelled` said so.
+            OutputError: a result cannot be kept; those before it are.
             ModelError: the model cannot go on.
         """
         chunk = self._flying[0]
@@ -175,7 +209,7 @@ class Bulk:
             error: EmotionError | None = None
             try:
                 row = self._row(read, submitted)
-            except Cancelled:
+            except (Cancelled, OutputError):
                 raise
             except DeviceLost as lost:
                 self._start_again(lost)
@@ -198,7 +232,13 @@ class Bulk:
     def _submitted(self, read: Read) -> Submitted:
         assert read.clip is not None
         return self._recogniser.submit(
-            self._loaded, read.clip, frames=self._frames, priority=Priority.BULK, group=self._group
+            self._loaded,
+            read.clip,
+            frames=self._frames,
+            # Rows have no room for those of every frame; results do.
+            features=self._results is not None and self._frames and bool(self._terms.embedding),
+            priority=Priority.BULK,
+            group=self._group,
         )
 
     def _row(self, read: Read, submitted: Submitted) -> Row:
@@ -210,13 +250,31 @@ class Bulk:
             inference_s=inference_s,
             total_s=clip.decode_s + inference_s,
         )
-        report = describe(clip, submitted.loaded, prediction, timing, with_embedding=False)
-        return rows.of_report(
+        saving = self._results is not None
+        utterances: tuple[Utterance, ...] = ()
+        if saving and self._frames:
+            utterances = self._recogniser.utterances(
+                submitted.loaded, clip, self._cancelled, priority=Priority.BULK
+            )
+        report = describe(
+            clip,
+            submitted.loaded,
+            prediction,
+            timing,
+            with_embedding=saving and bool(self._terms.embedding),
+            utterances=utterances,
+            trained=self._trained,
+        )
+        row = rows.of_report(
             shown_path(read.file.name),
             report,
             segments=self._frames,
             embedding=prediction.embedding if self._terms.embedding else None,
         )
+        if self._results is None:
+            return row
+        # Before its row, which then says where: a result without a row is found again.
+        return replace(row, folder=self._results.save(read.file.name, report, clip, prediction))
 
     def _error_row(self, read: Read, error: EmotionError) -> Row:
         sha256 = read.clip.source.sha256 if read.clip else read.sha256
@@ -231,8 +289,14 @@ class Bulk:
         self._loaded = wait_for_model(self._recogniser.holder, self._cancelled)
         granularity, embedding = self._terms.granularity, bool(self._terms.embedding)
         # Another model may have been downloaded meanwhile; one table has one.
-        found = terms("", self._loaded, granularity=granularity, embedding=embedding)
-        self._agree(replace(found, root=self._terms.root))
+        found = terms(
+            self._terms.root,
+            self._loaded,
+            granularity=granularity,
+            embedding=embedding,
+            trained=self._trained,
+        )
+        self._agree(found)
         for chunk in self._flying:
             for place, (read, _) in enumerate(list(chunk)):
                 chunk[place] = (read, self._submitted(read))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from emotion2vec_ui.batch.remote import RemoteSelection
     from emotion2vec_ui.batch.run import Progress
     from emotion2vec_ui.records.report import Model
+    from emotion2vec_ui.records.subclasses import Trained
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 
@@ -53,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--embedding", action="store_true", help="add the embedding; .parquet or .jsonl only"
+    )
+    parser.add_argument(
+        "--subclass",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="add columns of how a base emotion's score divides among trained sub-classes; several",
     )
     parser.add_argument(
         "--path-column", default="path", help="of a manifest (default: %(default)s)"
@@ -95,6 +103,8 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     from emotion2vec_ui.batch import manifest, ray_engine, remote, table
     from emotion2vec_ui.batch.journal import Journal
     from emotion2vec_ui.pipeline.recogniser import Cancelled
+    from emotion2vec_ui.records import subclasses
+    from emotion2vec_ui.records.rows import subclass_columns
 
     lang = language(settings)
     table.check_available(options.out)
@@ -107,13 +117,17 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         selection = manifest.select(
             options.given[0], path_column=options.path_column, any_columns=options.any_columns
         )
+    trained = tuple(
+        subclasses.load(settings.outputs, one) for one in dict.fromkeys(options.subclass)
+    )
+    subclass_columns(one.card for one in trained)
     session.check_place(options.out, [session.beside(options.out, REPORT_SUFFIX)])
     with (
         contextlib.closing(Journal(session.beside(options.out, session.JOURNAL_SUFFIX))) as journal,
         session.signals() as cancelled,
     ):
         try:
-            return _run(settings, options, selection, journal, lang, cancelled)
+            return _run(settings, options, selection, trained, journal, lang, cancelled)
         except Cancelled:
             rows, _, _ = journal.counts()
             key = "batch.stopped" if rows else "batch.stopped_early"
@@ -127,6 +141,7 @@ def _run(
     settings: Settings,
     options: argparse.Namespace,
     selection: Selection | RemoteSelection,
+    trained: tuple[Trained, ...],
     journal: Journal,
     lang: str,
     cancelled: Callable[[], bool],
@@ -138,9 +153,11 @@ def _run(
 
     if options.engine == "ray":
         everything, todo, unreadable = _list(selection, journal, options)
+        order = Order(
+            settings, str(selection.root), options.granularity, options.embedding, trained
+        )
         model, agreed, done = ray_engine.work_through(
-            Order(settings, str(selection.root), options.granularity, options.embedding),
-            journal, everything, todo,
+            order, journal, everything, todo,
             address=options.address, workers=options.workers, lang=lang, cancelled=cancelled,
         )  # fmt: skip
     else:
@@ -150,13 +167,13 @@ def _run(
             everything, todo, unreadable = _list(selection, journal, options)
             loaded, agreed, done = session.work_through(
                 recogniser, selection.root, journal, everything, todo,
-                granularity=options.granularity, embedding=options.embedding,
+                granularity=options.granularity, embedding=options.embedding, trained=trained,
                 lang=lang, cancelled=cancelled,
             )  # fmt: skip
         model = model_facts(loaded)
     for problem in unreadable:
         say(texts.text("batch.unreadable", lang, path=problem.filename, detail=problem.strerror))
-    _write(options, selection, journal, model, agreed, lang)
+    _write(options, selection, trained, journal, model, agreed, lang)
     return _tell(options, journal, done, model, len(unreadable), lang)
 
 
@@ -188,6 +205,7 @@ def _list(
 def _write(
     options: argparse.Namespace,
     selection: Selection | RemoteSelection,
+    trained: tuple[Trained, ...],
     journal: Journal,
     model: Model,
     agreed: Terms,
@@ -196,7 +214,7 @@ def _write(
     """The table from the journal, and the report from the same rows."""
     from emotion2vec_ui.batch import table
     from emotion2vec_ui.drawing.batch_view import batch_page
-    from emotion2vec_ui.records.rows import Row
+    from emotion2vec_ui.records.rows import Row, subclass_columns
     from emotion2vec_ui.records.summary import Tally
 
     tally = Tally()
@@ -213,7 +231,9 @@ def _write(
             "root": agreed.root,
             "model": json.dumps(asdict(model)),
             "granularity": agreed.granularity,
+            **({"subclass": agreed.subclass} if trained else {}),
         },
+        subclasses=subclass_columns(one.card for one in trained),
         segments=agreed.granularity == "frame",
         embedding=agreed.embedding,
         lang=lang,

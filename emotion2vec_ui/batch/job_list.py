@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -59,6 +59,14 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 """
 
+_LATER = {
+    "save": "INTEGER NOT NULL DEFAULT 0",
+    "subclass": "TEXT NOT NULL DEFAULT '[]'",
+    "lang": "TEXT NOT NULL DEFAULT 'en'",
+    "subclass_columns": "TEXT NOT NULL DEFAULT '[]'",
+}
+"""Columns that are added to a list that lacks them, such as one of an earlier version."""
+
 
 @dataclass(frozen=True)
 class JobError:
@@ -67,6 +75,25 @@ class JobError:
     code: str
     message: str
     hint: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a job.
+
+    Attributes:
+        granularity: "utterance" or "frame".
+        embedding: whether embeddings are wanted.
+        save: whether each recording is kept as a result of its own.
+        subclass: sets of sub-classes: name and version.
+        lang: of the sentences in results.
+    """
+
+    granularity: str = "utterance"
+    embedding: bool = False
+    save: bool = False
+    subclass: tuple[tuple[str, int], ...] = ()
+    lang: str = "en"
 
 
 @dataclass(frozen=True)
@@ -92,6 +119,10 @@ class Job:
         failed: those of them with an error.
         audio_s: length of the recordings that were recognised, in s.
         error: by language, why it failed or waits; empty where nothing is wrong.
+        save: whether each recording is kept as a result of its own.
+        subclass: sets of sub-classes: name and version.
+        lang: of the sentences in results.
+        subclass_columns: of its table, once they are known.
     """
 
     id: str
@@ -112,6 +143,10 @@ class Job:
     failed: int = 0
     audio_s: float = 0.0
     error: Mapping[str, JobError] | None = None
+    save: bool = False
+    subclass: tuple[tuple[str, int], ...] = ()
+    lang: str = "en"
+    subclass_columns: tuple[str, ...] = ()
 
     @property
     def has_ended(self) -> bool:
@@ -120,6 +155,8 @@ class Job:
 
 
 _COLUMNS = tuple(field.name for field in fields(Job))
+_LISTS = ("subclass", "subclass_columns")
+"""Those of them that are kept as JSON."""
 
 
 class JobList:
@@ -144,6 +181,7 @@ class JobList:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 self._db.executescript(_TABLE)
+                self._add_columns()
             except BaseException:
                 self._db.close()
                 raise
@@ -155,10 +193,12 @@ class JobList:
 
     def add(self, job: Job) -> None:
         """Adds a job as the last of its owner."""
-        values = [*astuple(job)[:-1], None]
+        values = {**vars(job), "error": None}
+        for name in _LISTS:
+            values[name] = json.dumps(values[name])
         with self._told(), self._db:
-            marks = ", ".join("?" * len(_COLUMNS))
-            self._db.execute(f"INSERT INTO jobs VALUES ({marks})", values)
+            marks = ", ".join(f":{name}" for name in _COLUMNS)
+            self._db.execute(f"INSERT INTO jobs ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
 
     def get(self, job_id: str) -> Job | None:
         """The job of this id, or None."""
@@ -194,9 +234,24 @@ class JobList:
             job_id, status=IN_PROGRESS, tried_ms=now, started_ms=("ifnull(started_ms, ?)", now)
         )
 
-    def set_model(self, job_id: str, model: str, embedding_dim: int) -> None:
-        """Notes which model answers, and the numbers in each of its embeddings (0 for none)."""
-        self._change(job_id, model=model, embedding_dim=embedding_dim, error=None)
+    def set_model(
+        self, job_id: str, model: str, embedding_dim: int, subclass_columns: Sequence[str]
+    ) -> None:
+        """Notes which model answers, and what its table has.
+
+        Args:
+            job_id: of the job.
+            model: id of the model.
+            embedding_dim: numbers in each embedding, 0 for none.
+            subclass_columns: columns of sub-classes.
+        """
+        self._change(
+            job_id,
+            model=model,
+            embedding_dim=embedding_dim,
+            subclass_columns=json.dumps(subclass_columns),
+            error=None,
+        )
 
     def set_counts(self, job_id: str, done: int, failed: int, audio_s: float) -> None:
         """Notes how many recordings have a row, how many of them with an error, and their s."""
@@ -234,6 +289,12 @@ class JobList:
                 f"UPDATE jobs SET {changes} WHERE id = ? AND status NOT IN ({marks})",
                 (*(value for _, value in terms.values()), job_id, *ENDED),
             )
+
+    def _add_columns(self) -> None:
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(jobs)")}
+        for name, kind in _LATER.items():
+            if name not in there:
+                self._db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 
     def _select(self, condition: str, values: Sequence[Any]) -> list[Job]:
         with self._told():
@@ -274,4 +335,8 @@ def _job(row: Sequence[Any]) -> Job:
     error = values["error"]
     if error is not None:
         values["error"] = {lang: JobError(**told) for lang, told in json.loads(error).items()}
-    return Job(**{**values, "embedding": bool(values["embedding"])})
+    for name in ("embedding", "save"):
+        values[name] = bool(values[name])
+    values["subclass"] = tuple((name, version) for name, version in json.loads(values["subclass"]))
+    values["subclass_columns"] = tuple(json.loads(values["subclass_columns"]))
+    return Job(**values)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from emotion2vec_ui.batch import table
 from emotion2vec_ui.batch.incoming import Bounds, Incoming, writing
-from emotion2vec_ui.batch.job_list import IN_PROGRESS, Job, JobList, now_ms
+from emotion2vec_ui.batch.job_list import IN_PROGRESS, Job, JobList, Wanted, now_ms
 from emotion2vec_ui.batch.journal import Journal
 from emotion2vec_ui.errors import OutputError, ResultNotFound, ShuttingDown
 from emotion2vec_ui.records import store
@@ -110,24 +110,22 @@ class JobStore:
             incoming.end()
         shutil.rmtree(incoming.folder.parent, ignore_errors=True)
 
-    def add(self, incoming: Incoming, *, granularity: str, embedding: bool, owner: str) -> Job:
+    def add(self, incoming: Incoming, wanted: Wanted, *, owner: str) -> Job:
         """Makes a job of the files that came.
 
         Args:
             incoming: with its files, finished.
-            granularity: "utterance" or "frame".
-            embedding: whether embeddings are wanted.
+            wanted: what is asked of it.
             owner: whatever tells one caller from another; only a hash of it is kept.
         """
         job = Job(
             id=str(uuid.uuid4()),
             owner=hashlib.sha256(owner.encode()).hexdigest()[:16],
             name=incoming.name,
-            granularity=granularity,
-            embedding=embedding,
             files=incoming.files,
             bytes=incoming.bytes,
             created_ms=now_ms(),
+            **vars(wanted),
         )
         jobs = self.list()
         folder = self._folder / job.id
@@ -172,13 +170,14 @@ class JobStore:
             for row, _ in journal.rows():
                 yield row
 
-    def write_table(self, job_id: str, path: Path, lang: str) -> None:
+    def write_table(self, job_id: str, path: Path, lang: str, root_path: str = "") -> None:
         """Writes the rows there are as a table.
 
         Args:
             job_id: of the job.
             path: of the table; its ending says the format. A CSV has no embeddings.
             lang: of the errors' sentences.
+            root_path: before the addresses of results.
 
         Raises:
             ResultNotFound: there is no job of this id.
@@ -192,10 +191,13 @@ class JobStore:
             path,
             rows if has_embeddings else (replace(row, embedding=None) for row in rows),
             facts={"job": job.id, "model": job.model or "", "granularity": job.granularity},
+            results=job.save,
+            subclasses=job.subclass_columns,
             segments=job.granularity == "frame",
             embedding=job.embedding_dim if has_embeddings else 0,
             lang=lang,
             journal=Path(JOURNAL_NAME),
+            root_path=root_path,
         )
 
     @contextlib.contextmanager

@@ -28,14 +28,16 @@ from emotion2vec_ui.batch.job_list import (
     STATUSES,
     Job,
     Status,
+    Wanted,
     now_ms,
 )
 from emotion2vec_ui.batch.job_store import JobStore
 from emotion2vec_ui.batch.journal import Journal
 from emotion2vec_ui.batch.manifest import Selection
+from emotion2vec_ui.batch.results import Results
 from emotion2vec_ui.batch.run import TASKS_PER_WORKER, Progress, Run, workers
 from emotion2vec_ui.errors import (
-    BatchDiskFull,
+    DiskFull,
     EmotionError,
     JobsElsewhere,
     JobStopped,
@@ -43,9 +45,15 @@ from emotion2vec_ui.errors import (
     ResultNotFound,
     ResultsFileError,
     ShuttingDown,
+    SubclassDamaged,
+    SubclassNotFound,
+    SubclassOfOtherModel,
+    SubclassRefused,
     as_known,
 )
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Observer, Recogniser
+from emotion2vec_ui.records import subclasses
+from emotion2vec_ui.records.rows import subclass_columns
 from emotion2vec_ui.settings import Settings
 from emotion2vec_ui.texts import Phrase
 
@@ -144,9 +152,9 @@ class Jobs:
 
     # --- what callers ask for ---
 
-    def add(self, incoming: Incoming, *, granularity: str, embedding: bool, owner: str) -> Job:
+    def add(self, incoming: Incoming, wanted: Wanted, *, owner: str) -> Job:
         """Makes a job of files that came, and has it done: see `JobStore.add`."""
-        job = self.store.add(incoming, granularity=granularity, embedding=embedding, owner=owner)
+        job = self.store.add(incoming, wanted, owner=owner)
         self._wake.set()
         return job
 
@@ -268,7 +276,12 @@ class Jobs:
             status = CANCELLED if running.cancel.is_set() else None
         except ResultsFileError as raised:
             status, error = FAILED, JobStopped(problem=raised.facts["problem"])
-        except BatchDiskFull as raised:
+        except SubclassNotFound as raised:
+            problem = Phrase("job.problem.subclass", name=raised.facts["name"])
+            status, error = FAILED, JobStopped(problem=problem)
+        except (SubclassOfOtherModel, SubclassDamaged, SubclassRefused) as raised:
+            status, error = FAILED, raised
+        except DiskFull as raised:  # of rows or of results
             problem = Phrase("job.problem.disk_full", free_mb=raised.facts["free_mb"])
             status, error = QUEUED, JobStopped(problem=problem)
         except EmotionError as raised:
@@ -301,14 +314,27 @@ class Jobs:
             return running.cancel.is_set() or self._stopping.is_set()
 
         loaded = wait_for_model(self._recogniser.holder, cancelled)
-        # Not the folder: it may be moved, and is nobody's business.
-        agreed = terms(job.id, loaded, granularity=job.granularity, embedding=job.embedding)
+        outputs = self._recogniser.settings.outputs
+        trained = [subclasses.load(outputs, name, version) for name, version in job.subclass]
+        columns = subclass_columns(one.card for one in trained)
+        agreed = terms(
+            # Not the folder: it may be moved, and is nobody's business.
+            job.id,
+            loaded,
+            granularity=job.granularity,
+            embedding=job.embedding,
+            trained=trained,
+        )
         journal.agree(agreed)
-        self.store.list().set_model(job.id, loaded.id, agreed.embedding)
+        self.store.list().set_model(job.id, loaded.id, agreed.embedding, columns)
         everything, todo = journal.list_files(Selection(root, lambda _: _walk(root)).files(_raise))
         rows, failed, running.audio_before_s = journal.counts()
         # Rows that are to be made anew are errors, all of them.
         running.failed_before = failed - (rows - (everything.files - todo.files))
+        results = None
+        if job.save:
+            begun_before = job.started_ms is not None
+            results = Results(self._recogniser, job.id, job.lang, begun_before=begun_before)
         if self._decoder is None:
             self._decoder = Decoder(
                 self._settings.max_duration_s,
@@ -321,7 +347,7 @@ class Jobs:
 
         Run(
             root, journal, everything, todo, self._recogniser, loaded, agreed,
-            decode=self._decoder, observer=self._observer,
+            trained=trained, results=results, decode=self._decoder, observer=self._observer,
             on_progress=on_progress, cancelled=cancelled,
         )()  # fmt: skip
 

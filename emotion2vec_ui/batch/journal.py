@@ -68,6 +68,7 @@ class Terms:
         reference_sha256: of what tells familiarity, or "-".
         granularity: "utterance" or "frame".
         embedding: numbers in each embedding, 0 for none.
+        subclass: sets of sub-classes with their versions, or "-".
     """
 
     schema: str
@@ -78,6 +79,7 @@ class Terms:
     reference_sha256: str
     granularity: str
     embedding: int
+    subclass: str = "-"
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ class Journal:
                 self._db.executemany("INSERT INTO terms VALUES (?, ?)", wanted.items())
                 return
         for field in fields(Terms):
-            if found.get(field.name) != wanted[field.name]:
+            # Journals of earlier versions have no sub-classes.
+            if found.get(field.name, "-") != wanted[field.name]:
                 problem = Phrase(
                     "batch.other_terms",
                     what=Phrase(f"batch.terms.{field.name}"),

@@ -22,6 +22,7 @@ from emotion2vec_ui.models.holder import ModelHolder
 from emotion2vec_ui.pipeline.describe import model_facts
 from emotion2vec_ui.pipeline.recogniser import Recogniser
 from emotion2vec_ui.records.report import Model
+from emotion2vec_ui.records.subclasses import Trained
 from emotion2vec_ui.settings import Settings, prepare_torch
 from emotion2vec_ui.texts import Phrase
 
@@ -40,12 +41,14 @@ class Order:
         root: the folder or address that names are relative to.
         granularity: "utterance" or "frame".
         embedding: whether rows have theirs.
+        trained: sets of sub-classes that rows have; machines need no copy of their folders.
     """
 
     settings: Settings
     root: str
     granularity: str
     embedding: bool
+    trained: tuple[Trained, ...] = ()
 
 
 def packed(objects: list[Any]) -> dict[str, list[bytes]]:
@@ -91,6 +94,7 @@ class Worker:
 
     def __init__(self, order: Order, agreed: Terms) -> None:
         self._agreed = agreed
+        self._trained = order.trained
         self._failure: EmotionError | None = None
         try:
             self._recogniser, self._model = _loaded(order)
@@ -108,7 +112,9 @@ class Worker:
             return packed([as_known(error, "batch")])
 
     def _rows(self, reads: list[Any]) -> list[Answered]:
-        bulk = Bulk(self._recogniser, self._model, self._agreed, agree=self._agree)
+        bulk = Bulk(
+            self._recogniser, self._model, self._agreed, agree=self._agree, trained=self._trained
+        )
         answered = bulk.submit(reads)
         while bulk.chunks:
             answered += bulk.answers()
@@ -142,4 +148,10 @@ def _loaded(order: Order) -> tuple[Recogniser, Loaded]:
 
 
 def _terms(order: Order, loaded: Loaded) -> Terms:
-    return terms(order.root, loaded, granularity=order.granularity, embedding=order.embedding)
+    return terms(
+        order.root,
+        loaded,
+        granularity=order.granularity,
+        embedding=order.embedding,
+        trained=order.trained,
+    )

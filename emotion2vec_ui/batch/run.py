@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,11 @@ from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.batch.ahead import Ahead
 from emotion2vec_ui.batch.bulk import Answered, Bulk
 from emotion2vec_ui.batch.journal import Amount, Journal, Terms
+from emotion2vec_ui.batch.results import Results
 from emotion2vec_ui.models import engine
 from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Observer, Recogniser
 from emotion2vec_ui.records import rows
+from emotion2vec_ui.records.subclasses import Trained
 
 if TYPE_CHECKING:
     from emotion2vec_ui.models.loader import Loaded
@@ -152,6 +154,8 @@ class Run:
         recogniser: whose steps are used.
         loaded: the model; the same for every row.
         terms: that the journal agreed to.
+        trained: sets of sub-classes that rows have.
+        results: keeps recordings as results of their own, or None.
         decode: path and name in, Clip out; the recogniser's own where it is None.
         observer: told of every recording, as of the front end "job".
         on_progress: called after every file.
@@ -168,6 +172,8 @@ class Run:
         loaded: Loaded,
         terms: Terms,
         *,
+        trained: Sequence[Trained] = (),
+        results: Results | None = None,
         decode: Callable[[Path, str], Clip] | None = None,
         observer: Observer | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -178,7 +184,10 @@ class Run:
         self._decode = decode or recogniser.decode
         self._device = loaded.network.device
         self._cancelled = cancelled
-        self._bulk = Bulk(recogniser, loaded, terms, agree=journal.agree, cancelled=cancelled)
+        self._bulk = Bulk(
+            recogniser, loaded, terms,
+            agree=journal.agree, trained=trained, results=results, cancelled=cancelled,
+        )  # fmt: skip
         self._keeping = Keeping(
             journal, everything, todo, observer=observer, on_progress=on_progress
         )
@@ -188,7 +197,7 @@ class Run:
 
         Raises:
             Cancelled: `cancelled` said so; the rows that are done are kept.
-            OutputError: a row cannot be kept; those before it are.
+            OutputError: a row or a result cannot be kept; those before it are.
             ModelError: the model cannot go on.
         """
         chunk_s = max(CHUNK_S, BATCHES_PER_CHUNK * engine.default_batch_s(self._device))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from emotion2vec_ui.batch.run import Progress
     from emotion2vec_ui.models.loader import Loaded
     from emotion2vec_ui.pipeline.recogniser import Recogniser
+    from emotion2vec_ui.records.subclasses import Trained
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def work_through(
     *,
     granularity: str,
     embedding: bool,
+    trained: Sequence[Trained] = (),
     lang: str,
     cancelled: Callable[[], bool],
 ) -> tuple[Loaded, Terms, Progress]:
@@ -56,11 +58,11 @@ def work_through(
         log.info("waiting for the model: %s%s", state, "" if share is None else f" {share:.0%}")
 
     loaded = wait_for_model(recogniser.holder, cancelled, waiting)
-    agreed = terms(str(root), loaded, granularity=granularity, embedding=embedding)
+    agreed = terms(str(root), loaded, granularity=granularity, embedding=embedding, trained=trained)
     with begun(journal, agreed, everything, todo, lang) as show:
         work = Run(
             root, journal, everything, todo, recogniser, loaded, agreed,
-            on_progress=show, cancelled=cancelled,
+            trained=trained, on_progress=show, cancelled=cancelled,
         )  # fmt: skip
         done = work()
     return loaded, agreed, done

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ import numpy as np
 from emotion2vec_ui import __version__
 from emotion2vec_ui.errors import BatchDiskFull, OutputError, PackageMissing
 from emotion2vec_ui.labels import EMOTIONS
-from emotion2vec_ui.records.rows import COLUMNS, Row, cells
+from emotion2vec_ui.records.rows import COLUMNS, RESULT_COLUMNS, Row, cells
 
 if TYPE_CHECKING:
     import pyarrow
@@ -48,10 +48,13 @@ def write(
     rows: Iterable[Row],
     *,
     facts: dict[str, str],
+    results: bool = False,
+    subclasses: Sequence[str] = (),
     segments: bool,
     embedding: int,
     lang: str,
     journal: Path,
+    root_path: str = "",
 ) -> None:
     """Writes the table and then gives it its name, which may be that of an earlier one.
 
@@ -59,28 +62,32 @@ def write(
         path: of the table; its ending (.parquet, .csv, .json or .jsonl) says the format.
         rows: in order.
         facts: about all of them; Parquet has room for them.
+        results: whether the recordings are kept as results of their own.
+        subclasses: columns of them.
         segments: whether there is a column of them.
         embedding: numbers in each embedding, 0 where there is no such column.
         lang: of the errors' sentences.
         journal: what keeps the rows whatever happens here, for the error.
+        root_path: before the addresses of results.
 
     Raises:
         BatchDiskFull: nothing half-written is left.
         OutputError: the file cannot be written.
     """
-    more = ["segments"] * segments + ["embedding"] * bool(embedding)
-    table = (cells(row, lang) for row in rows)
+    added = [*RESULT_COLUMNS] * results + [*subclasses]
+    columns = [*COLUMNS, *added, *["segments"] * segments, *["embedding"] * bool(embedding)]
+    table = (cells(row, lang, root_path) for row in rows)
 
     def fill(file: IO[bytes]) -> None:
         match path.suffix.lower():
             case ".csv":
-                _write_csv(file, table, [*COLUMNS, *more])
+                _write_csv(file, table, columns)
             case ".json":
-                _write_json(file, table, [*COLUMNS, *more])
+                _write_json(file, table, columns)
             case ".jsonl":
-                _write_jsonl(file, table, [*COLUMNS, *more])
+                _write_jsonl(file, table, columns)
             case _:
-                _write_parquet(file, table, _schema(facts, segments, embedding), embedding)
+                _write_parquet(file, table, _schema(facts, added, segments, embedding), embedding)
 
     write_whole(path, fill, journal=journal)
 
@@ -172,7 +179,9 @@ def _write_parquet(
             writer.write_table(pa.Table.from_pylist(group, schema))
 
 
-def _schema(facts: dict[str, str], segments: bool, embedding: int) -> pyarrow.Schema:
+def _schema(
+    facts: dict[str, str], added: Sequence[str], segments: bool, embedding: int
+) -> pyarrow.Schema:
     """Columns with their units, and what is true of all rows."""
     import pyarrow as pa
 
@@ -196,6 +205,12 @@ def _schema(facts: dict[str, str], segments: bool, embedding: int) -> pyarrow.Sc
         field("model", pa.string(), "model that answered"),
         field("error", pa.string(), "what was wrong, in words"),
     ]
+    abouts = dict(zip(RESULT_COLUMNS, ("result of its own", "address of its JSON"), strict=True))
+    for name in added:
+        if name in abouts:
+            columns.append(field(name, pa.string(), abouts[name]))
+        else:
+            columns.append(field(name, pa.float64(), "part of its base's score", share))
     if segments:
         parts = pa.struct(
             [

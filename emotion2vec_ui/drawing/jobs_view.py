@@ -58,6 +58,8 @@ class JobCard:
         eta_s: seconds until the end, or None.
         model: id of the model that answers, or None before it has begun.
         problem: why it failed or waits, or None.
+        hint: what to do about that, or None.
+        saves: whether each recording is kept as a result of its own.
     """
 
     id: str
@@ -72,6 +74,8 @@ class JobCard:
     eta_s: float | None
     model: str | None
     problem: Words | None
+    hint: Words | None
+    saves: bool
 
     @property
     def share(self) -> float:
@@ -89,11 +93,24 @@ class JobCard:
         return self.status not in ("QUEUED", "IN_PROGRESS")
 
     @property
+    def shown_status(self) -> str:
+        """Its status, or HELD_UP where it waits for more than its turn."""
+        return "HELD_UP" if self.status == "QUEUED" and self.problem is not None else self.status
+
+    @property
     def pill(self) -> str:
         """Class of the pill that names its status."""
-        return {"COMPLETED": "ok", "FAILED": "fail", "IN_PROGRESS": "band-medium"}.get(
-            self.status, "quiet"
-        )
+        return {
+            "COMPLETED": "ok",
+            "FAILED": "fail",
+            "HELD_UP": "warn",
+            "IN_PROGRESS": "band-medium",
+        }.get(self.shown_status, "quiet")
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether there is a share to show: what waits and has none needs no empty bar."""
+        return self.done > 0 or self.status == "IN_PROGRESS"
 
     @property
     def left(self) -> Phrase | None:
@@ -159,6 +176,11 @@ class JobProgressView(View):
         )
 
     @property
+    def has_results(self) -> bool:
+        """Whether history and lab have something of it."""
+        return self.job.saves and self.job.has_ended and self.job.done > self.job.failed
+
+    @property
     def tables(self) -> tuple[tuple[str, str], ...]:
         """Each table to download: its name and address."""
         base = f"api/jobs/{self.job.id}/results"
@@ -172,6 +194,7 @@ class JobRow:
     Attributes:
         path: of the recording in the job.
         address: of the recording itself.
+        folder: of the result that it is kept as, or None.
         emotion: None where there is an error.
         confidence: of the emotion.
         band: of the confidence.
@@ -182,6 +205,7 @@ class JobRow:
 
     path: str
     address: str
+    folder: str | None
     emotion: str | None
     confidence: str
     band: str | None
@@ -225,7 +249,7 @@ def job_rows(
     """
     note = None
     if not rows:
-        note = NoteView(Phrase("history.none_fit" if job.done else "jobs.rows_none"))
+        note = NoteView(Phrase("history.none_fit"))
     return JobRowsView(
         total=total,
         rows=tuple(_row(job.id, row) for row in rows),
@@ -240,6 +264,7 @@ def _row(job_id: str, row: Row) -> JobRow:
     return JobRow(
         path=row.path,
         address=f"api/jobs/{job_id}/files/{quote(row.path)}",
+        folder=row.folder,
         emotion=row.emotion,
         confidence=UNKNOWN if row.confidence is None else percent(row.confidence),
         band=row.band,

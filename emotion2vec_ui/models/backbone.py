@@ -8,7 +8,7 @@ funasr's own path differs from this one in three ways, all measured on its code 
   padding does at the end of a clip that is alone.
 * It materialises attention scores and the ALiBi bias for every clip of the batch in fp32 and keeps
   the largest bias forever. Here attention is `scaled_dot_product_attention`, and one bias serves
-  the whole batch and is dropped with it.
+  all layers and is dropped with the batch.
 * In 16-bit precision it fails, for it feeds fp32 audio. Here the input takes the weights' dtype.
 """
 
@@ -65,13 +65,10 @@ class Emotion2vecBackbone(nn.Module):
         encoder = self.module.modality_encoders["AUDIO"]
         x = self._local_features(encoder, waves, n_samples)
         frames = x.size(1)
-        lengths: list[int] | None = None
         keep = None
         if n_samples is not None:
-            n_frames = frame_count(n_samples)
-            lengths = n_frames.tolist()
-            keep = torch.arange(frames, device=x.device) < n_frames.to(x.device).unsqueeze(1)
-            keep = keep.unsqueeze(-1).to(x.dtype)
+            n_frames = frame_count(n_samples).to(x.device)
+            keep = torch.arange(frames, device=x.device) < n_frames.unsqueeze(1)
         x = x + _positions(encoder.relative_positional_encoder, x, keep)
 
         extra = 0
@@ -79,13 +76,13 @@ class Emotion2vecBackbone(nn.Module):
             extra = encoder.extra_tokens.size(1)
             x = torch.cat([encoder.extra_tokens.expand(x.size(0), -1, -1), x], dim=1)
         bias = _alibi(encoder, frames, extra, x)
-        if lengths is not None:
-            lengths = [extra + length for length in lengths]
+        if keep is not None:
+            bias = _without_padding(bias, F.pad(keep, (extra, 0), value=True))
 
         if encoder.context_encoder.norm is not None:
             x = encoder.context_encoder.norm(x)
         for block in [*encoder.context_encoder.blocks, *self.module.blocks]:
-            x = block.norm1(x + _attention(block.attn, x, bias, lengths))
+            x = block.norm1(x + _attention(block.attn, x, bias))
             x = block.norm2(x + block.mlp(x))
         return x[:, extra:]
 
@@ -100,14 +97,16 @@ class Emotion2vecBackbone(nn.Module):
 
 
 def _positions(encoder: nn.Sequential, x: Tensor, keep: Tensor | None) -> Tensor:
-    """The positional convolutions of `x` (batch, frames, dim), padded frames held at zero."""
+    """The positional convolutions of `x` (batch, frames, dim), padded frames held at zero.
+
+    `keep`, bool (batch, frames), is False where a frame is padding; None where none is.
+    """
     # First and last of the Sequential only transpose (batch, frames, dim) to channels first
     # and back.
-    keep_channels = None if keep is None else keep.transpose(1, 2)
     x = x.transpose(1, 2)
     for block in list(encoder)[1:-1]:
-        if keep_channels is not None:
-            x = x * keep_channels
+        if keep is not None:
+            x = x * keep.unsqueeze(1)
         x = block(x)
     return x.transpose(1, 2)
 
@@ -133,24 +132,23 @@ def _alibi(encoder: Any, frames: int, extra: int, like: Tensor) -> Tensor | None
     return bias
 
 
-def _attention(attention: Any, x: Tensor, bias: Tensor | None, lengths: list[int] | None) -> Tensor:
-    """Self-attention of `x` (batch, tokens, dim); each clip attends within its own length."""
+def _without_padding(bias: Tensor | None, keep: Tensor) -> Tensor:
+    """The mask (batch, heads or 1, tokens or 1, tokens) by which no token attends to padding.
+
+    One for all layers: at most the scores of one, and padded batches then need no loop over clips.
+
+    Args:
+        bias: (1, heads, tokens, tokens), added to attention scores; None where there is none.
+        keep: bool (batch, tokens), False where a token is padding.
+    """
+    keys = keep[:, None, None, :]
+    return keys if bias is None else bias.masked_fill(~keys, -torch.inf)
+
+
+def _attention(attention: Any, x: Tensor, bias: Tensor | None) -> Tensor:
+    """Self-attention of `x` (batch, tokens, dim)."""
     batch, tokens, dim = x.shape
-    heads = attention.num_heads
-    q, k, v = attention.qkv(x).reshape(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    if lengths is None:
-        mixed = _dot_product(q, k, v, bias, attention.scale)
-    else:
-        # A loop, not a mask: a mask for ragged clips would be (batch, heads, tokens, tokens).
-        mixed = torch.zeros_like(q)
-        for i, n in enumerate(lengths):
-            part = None if bias is None else bias[:, :, :n, :n]
-            one = slice(i, i + 1)
-            mixed[one, :, :n] = _dot_product(
-                q[one, :, :n], k[one, :, :n], v[one, :, :n], part, attention.scale
-            )
+    qkv = attention.qkv(x).reshape(batch, tokens, 3, attention.num_heads, -1)
+    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=attention.scale)
     return attention.proj(mixed.transpose(1, 2).reshape(batch, tokens, dim))
-
-
-def _dot_product(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)

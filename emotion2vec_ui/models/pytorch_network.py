@@ -74,16 +74,14 @@ class PyTorchNetwork:
     @torch.inference_mode()
     def _forward(self, waves: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         head = self.backbone.proj
-        clips: list[Tensor] = []
-        for wave in waves:
-            assert wave.ndim == 1 and len(wave) >= RECEPTIVE_FIELD_SAMPLES, wave.shape
-            clip = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
-            clip = clip.to(head.weight.device)
-            # Each clip by itself and before padding, as upstream does; in fp32 at any precision.
-            clips.append(F.layer_norm(clip, clip.shape).to(head.weight.dtype))
+        # Each clip by itself and before padding, as upstream does; in fp32 at any precision.
+        clips = [_normalised(wave) for wave in waves]
         ragged = len({len(clip) for clip in clips}) > 1
         lengths = torch.tensor([len(clip) for clip in clips]) if ragged else None
         batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        if head.weight.is_cuda:  # one copy, which the CPU does not wait for
+            batch = batch.pin_memory()
+        batch = batch.to(head.weight.device, head.weight.dtype, non_blocking=True)
         features = self.backbone(batch, lengths)
         # The head is tiny: in fp32 it costs nothing and keeps frame and utterance logits equal.
         features = features.float()
@@ -92,6 +90,13 @@ class PyTorchNetwork:
         features, logits = features.cpu(), logits.cpu()
         n_frames = [frame_count(len(clip)) for clip in clips]
         return [(features[i, :n].numpy(), logits[i, :n].numpy()) for i, n in enumerate(n_frames)]
+
+
+def _normalised(wave: np.ndarray) -> Tensor:
+    """float32 (samples,) of mean 0 and variance 1."""
+    assert wave.ndim == 1 and len(wave) >= RECEPTIVE_FIELD_SAMPLES, wave.shape
+    clip = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
+    return F.layer_norm(clip, clip.shape)
 
 
 def _is_device_lost(error: RuntimeError) -> bool:

@@ -272,8 +272,10 @@ def _filter_of(chosen: Sequence[Any]) -> RowFilter:
 def _card(standing: Standing) -> JobCard:
     job = standing.job
     problem: Words | None = None
+    hint: Words | None = None
     if job.error:
-        problem = _ProblemWords({lang: (e.message, e.hint) for lang, e in job.error.items()})
+        problem = _Told({lang: error.message for lang, error in job.error.items()})
+        hint = _Told({lang: error.hint for lang, error in job.error.items()})
     return JobCard(
         id=job.id,
         name=job.name,
@@ -287,22 +289,24 @@ def _card(standing: Standing) -> JobCard:
         eta_s=standing.eta_s,
         model=job.model,
         problem=problem,
+        hint=hint,
+        saves=job.save,
     )
 
 
 @dataclass(frozen=True)
-class _ProblemWords:
-    """What is wrong with a job, by language."""
+class _Told:
+    """What is kept with a job in words, by language."""
 
-    told: Mapping[str, tuple[str, str]]
+    words: Mapping[str, str]
 
     def __call__(self, lang: str) -> str:
-        return " ".join(self.told[lang])
+        return self.words[lang]
 
 
 def _listed(cards: tuple[JobCard, ...]) -> list[tuple[Any, ...]]:
     """What the list shows of each job."""
-    return [(one.id, one.status, one.done, one.failed) for one in cards]
+    return [(one.id, one.shown_status, one.done, one.failed) for one in cards]
 
 
 def _failure(error: Exception) -> str:

@@ -207,7 +207,7 @@ class Recogniser:
             prediction = self.answer(submitted, cancelled)
             utterances: tuple[Utterance, ...] = ()
             if frames:
-                utterances = self._utterances(loaded, clip, cancelled)
+                utterances = self.utterances(loaded, clip, cancelled)
             timing = Timing(
                 decode_s=clip.decode_s,
                 model_load_s=model_wait_s,
@@ -227,13 +227,7 @@ class Recogniser:
             saved = None
             if save:
                 on_progress("save", 0.0)
-                embedding = None
-                if extract_embedding:
-                    embedding = prediction.frame_features if frames else prediction.embedding
-                kept = None if self.settings.no_index else prediction.embedding
-                saved = store.save(
-                    self.settings.outputs, report, clip.samples, embedding, kept_embedding=kept
-                )
+                saved = self.save(report, clip, prediction)
             on_progress("save", 1.0)
             return Recognition(report, saved)
 
@@ -285,6 +279,61 @@ class Recogniser:
         """
         (prediction,) = self._answers(submitted.loaded, [submitted.job], cancelled)
         return prediction
+
+    def save(
+        self, report: Report, clip: Clip, prediction: Prediction, *, origin: str = ""
+    ) -> store.Saved:
+        """Writes the result folder of one recognition.
+
+        Args:
+            report: with its sentences; where it tells of an embedding, that is kept too.
+            clip: what the model heard.
+            prediction: what it said.
+            origin: by which `store.origins` finds it again.
+
+        Raises:
+            DiskFull, OutputError: it cannot be written, and nothing is left behind.
+        """
+        embedding = None
+        if report.embedding is not None:
+            frames = report.granularity == "frame"
+            embedding = prediction.frame_features if frames else prediction.embedding
+        return store.save(
+            self.settings.outputs,
+            report,
+            clip.samples,
+            embedding,
+            kept_embedding=None if self.settings.no_index else prediction.embedding,
+            origin=origin,
+        )
+
+    def utterances(
+        self,
+        loaded: Loaded,
+        clip: Clip,
+        cancelled: Callable[[], bool] = lambda: False,
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> tuple[Utterance, ...]:
+        """Each stretch of speech recognised by itself; none where there is only one.
+
+        Raises:
+            Cancelled: `cancelled` said so.
+            DeviceLost: the GPU failed; the model is loaded again.
+            EmotionError: any other failure of the model.
+        """
+        stretches = timeline.utterances(clip.quality.speech, duration_s=clip.duration_s)
+        if len(stretches) < 2:
+            return ()
+        cut = [
+            clip.samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
+            for start_s, end_s in stretches
+        ]
+        predictions = self._predict_all(loaded, cut, cancelled=cancelled, priority=priority)
+        return tuple(
+            describe_utterance(loaded, prediction, start_s, end_s)
+            for prediction, (start_s, end_s) in zip(predictions, stretches, strict=True)
+        )
 
     def embed(
         self,
@@ -419,10 +468,14 @@ class Recogniser:
         *,
         on_progress: Callable[[float], None] = lambda share: None,
         cancelled: Callable[[], bool],
+        priority: Priority = Priority.INTERACTIVE,
     ) -> list[Prediction]:
         """The answers for several clips of one request, which share one caller's turns."""
         caller = object()
-        jobs = [self.batcher.submit(loaded, samples, group=caller) for samples in clips]
+        jobs = [
+            self.batcher.submit(loaded, samples, priority=priority, group=caller)
+            for samples in clips
+        ]
         return self._answers(loaded, jobs, cancelled, on_progress)
 
     def _answers(
@@ -450,23 +503,6 @@ class Recogniser:
             for job in jobs:
                 job.cancel()
         return answers
-
-    def _utterances(
-        self, loaded: Loaded, clip: Clip, cancelled: Callable[[], bool]
-    ) -> tuple[Utterance, ...]:
-        """Each stretch of speech recognised by itself; none where there is only one."""
-        stretches = timeline.utterances(clip.quality.speech, duration_s=clip.duration_s)
-        if len(stretches) < 2:
-            return ()
-        cut = [
-            clip.samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)]
-            for start_s, end_s in stretches
-        ]
-        predictions = self._predict_all(loaded, cut, cancelled=cancelled)
-        return tuple(
-            describe_utterance(loaded, prediction, start_s, end_s)
-            for prediction, (start_s, end_s) in zip(predictions, stretches, strict=True)
-        )
 
 
 @dataclass

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from emotion2vec_ui import texts
-from emotion2vec_ui.errors import EmotionError
+from emotion2vec_ui.errors import EmotionError, SubclassRefused
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.reading.timeline import Segment
 from emotion2vec_ui.records.report import Report, rounded
+from emotion2vec_ui.records.store import files_of
+from emotion2vec_ui.records.subclasses import Card
+from emotion2vec_ui.texts import Phrase
 
 OK = "ok"
 
@@ -33,6 +36,9 @@ COLUMNS = (
     "error",
 )
 """The columns of every table, in their order; flags add more after them."""
+
+RESULT_COLUMNS = ("folder", "result_url")
+"""Those of recordings that are kept as results of their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,10 @@ class Row:
     """Of the recording, in s."""
     error: Mapping[str, str] | None = None
     """What was wrong, by language."""
+    folder: str | None = None
+    """Of the result that it is kept as; None where none was asked for."""
+    subclasses: Mapping[str, float] | None = None
+    """By column, parts of a base emotion's score: see `subclass_columns`."""
     segments: tuple[Segment, ...] | None = None
     """Stretches of one emotion, where frames were asked for."""
     embedding: np.ndarray | None = None
@@ -97,6 +107,13 @@ def of_report(
         quality=report.quality.verdict,
         warnings=tuple(warning.code for warning in report.warnings),
         duration_s=rounded(report.source.duration_s),
+        subclasses={
+            _column(name, label): share
+            for name, divided in report.subclasses.items()
+            for label, share in {**divided.scores, "none": divided.none}.items()
+        }
+        if report.subclasses
+        else None,
         segments=tuple(Segment(**rounded(asdict(one))) for one in report.segments)
         if segments
         else None,
@@ -111,10 +128,27 @@ def of_error(path: str, sha256: str | None, model: str, error: EmotionError) -> 
     return Row(path=path, sha256=sha256, status=error.code, model=model, error=words)
 
 
-def cells(row: Row, lang: str) -> dict[str, Any]:
-    """The row's cells by column, in order; `error` in `lang`.
+def subclass_columns(cards: Iterable[Card]) -> tuple[str, ...]:
+    """The columns that sets of sub-classes add.
 
-    `segments` and `embedding` come last, where the row has them.
+    Raises:
+        SubclassRefused: two of them would have the same name.
+    """
+    columns = [_column(card.name, one) for card in cards for one in (*card.classes, "none")]
+    for column in columns:
+        if columns.count(column) > 1:
+            raise SubclassRefused(problem=Phrase("subclass.same_column", column=column))
+    return tuple(columns)
+
+
+def _column(name: str, label: str) -> str:
+    return f"subclass_{name}_{label}"
+
+
+def cells(row: Row, lang: str, root_path: str = "") -> dict[str, Any]:
+    """The row's cells by column, in order; `error` in `lang`, addresses below `root_path`.
+
+    What flags add comes last, where the row has it.
     """
     scores = row.scores or (None,) * len(EMOTIONS)
     values: dict[str, Any] = {
@@ -132,6 +166,10 @@ def cells(row: Row, lang: str) -> dict[str, Any]:
         "model": row.model,
         "error": row.error[lang] if row.error else None,
     }
+    if row.folder is not None:
+        files = files_of(row.folder, has_embedding=False, root_path=root_path)
+        values |= dict(zip(RESULT_COLUMNS, (row.folder, files.result_url), strict=True))
+    values |= row.subclasses or {}
     if row.segments is not None:
         values["segments"] = [asdict(segment) for segment in row.segments]
     if row.embedding is not None:

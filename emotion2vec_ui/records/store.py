@@ -35,6 +35,9 @@ KEPT_EMBEDDING_NAME = ".embedding.npy"
 when it was asked for, does not hold it. In the folder, because the folders are the truth and the
 index can be deleted at any time; hidden, because it is no part of the result: it is neither served
 nor exported. 2 KB with plus_large."""
+ORIGIN_NAME = ".origin"
+"""What a result was made for, in its maker's words; hidden as the above. It is written with the
+result, so that who was killed before noting the folder finds it by them: see `origins`."""
 FOLDER_PREFIX = "outputs_"
 WAV_SAMPLES = 1 << 20
 """Samples converted and written at a time."""
@@ -62,6 +65,7 @@ def save(
     embedding: np.ndarray | None,
     *,
     kept_embedding: np.ndarray | None = None,
+    origin: str = "",
 ) -> Saved:
     """Writes one result folder.
 
@@ -71,6 +75,7 @@ def save(
         samples: float32 (n,), 16 kHz mono: what the model heard.
         embedding: float32 (dim,) or (frames, dim) for embedding.npy, or None.
         kept_embedding: float32 (dim,) of the utterance, for the index, or None.
+        origin: by which `origins` finds it again, or empty.
 
     Returns:
         The folder, `outputs_YYYYMMDD_HHMMSS` with `_2`, `_3`, ... when the second is taken, and
@@ -92,6 +97,8 @@ def save(
                 np.save(file, np.ascontiguousarray(embedding, np.float32), allow_pickle=False)
         if kept_embedding is not None and (embedding is None or embedding.ndim != 1):
             _keep_embedding(writing, kept_embedding)
+        if origin:
+            (writing / ORIGIN_NAME).write_bytes(os.fsencode(origin))
         return Saved(_claim(writing, outputs / f"{FOLDER_PREFIX}{stamp}"), content)
     except OSError as error:
         shutil.rmtree(writing, ignore_errors=True)
@@ -122,6 +129,17 @@ def result_folders(outputs: Path) -> Iterator[os.DirEntry[str]]:
         for entry in entries:
             if is_result_name(entry.name) and entry.is_dir(follow_symlinks=False):
                 yield entry
+
+
+def origins(outputs: Path, prefix: str) -> dict[str, str]:
+    """The folder of each result whose origin begins so, by the rest of its origin."""
+    found = {}
+    for entry in result_folders(outputs):
+        with contextlib.suppress(OSError):  # most have none; any may be removed meanwhile
+            origin = os.fsdecode((Path(entry.path) / ORIGIN_NAME).read_bytes())
+            if origin.startswith(prefix):
+                found[origin[len(prefix) :]] = entry.name
+    return found
 
 
 def is_result_name(name: str) -> bool:

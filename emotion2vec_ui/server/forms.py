@@ -6,6 +6,7 @@ Starlette's own forms hold every file of a request open at a time, which is more
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -15,9 +16,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from emotion2vec_ui.batch.incoming import Incoming
 from emotion2vec_ui.errors import BadField, InputError, NoFiles
+from emotion2vec_ui.records import subclasses
 
 FILES = "files"
 """The form's field of recordings; it may come any number of times."""
+
+SUBCLASS = "subclass"
+"""The field that may come several times; its values are joined by commas, as they may come too."""
 
 MAX_FIELDS, MAX_FIELD_BYTES = 16, 1024
 """Of what is no file: more than any that is meant."""
@@ -84,6 +89,21 @@ def boolean(field: str, value: object) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("false", "0", "no", "off", ""):
         return False
     raise BadField(field=field, value=repr(value)[:100], allowed="true, false")
+
+
+def subclass_names(value: str, outputs: Path) -> tuple[str, ...]:
+    """The sets of sub-classes that a field names, with commas between.
+
+    Raises:
+        BadField: there is no such set.
+    """
+    names = [one.strip() for one in value.split(",") if one.strip()]
+    known = subclasses.names(outputs) if names else []
+    for name in names:
+        if name not in known:
+            allowed = ", ".join(known) or "-"
+            raise BadField(field=SUBCLASS, value=repr(name)[:100], allowed=allowed)
+    return tuple(dict.fromkeys(names))
 
 
 class _Reader:
@@ -188,6 +208,11 @@ class _Reader:
             self._incoming.end()
             return
         value = self._content.decode("utf-8", "replace")
+        if self._field == SUBCLASS and SUBCLASS in self._fields:
+            value = f"{self._fields.pop(SUBCLASS)},{value}"
+            if len(value) > MAX_FIELD_BYTES:
+                shown, allowed = repr(value)[:100], f"{MAX_FIELD_BYTES} bytes"
+                raise BadField(field=SUBCLASS, value=shown, allowed=allowed)
         if self._field in self._fields:
             found = f"{self._fields[self._field]!r}, {value!r}"[:100]
             raise BadField(field=self._field, value=found, allowed="one value")

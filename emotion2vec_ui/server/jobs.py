@@ -19,9 +19,10 @@ from fastapi import FastAPI, Path, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic_core import to_json
 
-from emotion2vec_ui.batch.job_list import STATUSES, Job, Status
+from emotion2vec_ui.batch.job_list import STATUSES, Job, Status, Wanted
 from emotion2vec_ui.batch.jobs import Jobs, Standing
 from emotion2vec_ui.errors import BadField, EmotionError, JobTooLarge, ResultNotFound
+from emotion2vec_ui.records import subclasses
 from emotion2vec_ui.records.report import GRANULARITIES
 from emotion2vec_ui.server import forms
 from emotion2vec_ui.server.access import CALLER, Limits, language, limited
@@ -72,6 +73,10 @@ class JobRequest:
     """utterance or frame."""
     extract_embedding: bool
     """Whether the rows have embeddings."""
+    save: bool
+    """Whether each recording is kept as a result of its own."""
+    subclass: dict[str, int]
+    """Sets of sub-classes by name, and their versions."""
 
 
 @dataclass(frozen=True)
@@ -168,17 +173,18 @@ def _add_jobs(app: FastAPI, jobs: Jobs, settings: Settings) -> None:
         incoming = await anyio.to_thread.run_sync(jobs.store.begin, bounds)
         try:
             fields = await forms.receive(request, incoming, limit_bytes, threads)
-            granularity, embedding = _asked(fields)
             owner = getattr(request.state, CALLER, "")
+            lang = language(request.headers, settings)
 
             def add() -> Job:
-                return jobs.add(incoming, granularity=granularity, embedding=embedding, owner=owner)
+                wanted = _wanted(fields, settings.outputs, lang)
+                return jobs.add(incoming, wanted, owner=owner)
 
             job = await anyio.to_thread.run_sync(add)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(jobs.store.drop, incoming)
-        body = _body(Standing(job), language(request.headers, settings), settings)
+        body = _body(Standing(job), lang, settings)
         return Response(to_json(body), 202, media_type="application/json")
 
     @app.get(
@@ -312,7 +318,8 @@ def _add_results(app: FastAPI, jobs: Jobs, settings: Settings) -> None:
         folder = tempfile.TemporaryDirectory(prefix="emotion2vec-")
         try:
             path = FilePath(folder.name) / f"results.{ending}"
-            jobs.store.write_table(job_id, path, chosen_language(request, lang, settings))
+            told_in = chosen_language(request, lang, settings)
+            jobs.store.write_table(job_id, path, told_in, settings.root_path)
         except BaseException:
             folder.cleanup()
             raise
@@ -349,8 +356,8 @@ def _add_results(app: FastAPI, jobs: Jobs, settings: Settings) -> None:
         return FileResponse(path, media_type=kind, headers=headers)
 
 
-def _asked(fields: Mapping[str, str]) -> tuple[str, bool]:
-    """The granularity, and whether embeddings are wanted.
+def _wanted(fields: Mapping[str, str], outputs: FilePath, lang: str) -> Wanted:
+    """What a form asks for; of sub-classes the versions that are used now.
 
     Raises:
         BadField: a value is none of those allowed.
@@ -359,7 +366,14 @@ def _asked(fields: Mapping[str, str]) -> tuple[str, bool]:
     if granularity not in GRANULARITIES:
         value = repr(granularity)[:100]
         raise BadField(field="granularity", value=value, allowed=", ".join(GRANULARITIES))
-    return granularity, forms.boolean("extract_embedding", fields.get("extract_embedding", "false"))
+    names = forms.subclass_names(fields.get(forms.SUBCLASS, ""), outputs)
+    return Wanted(
+        granularity=granularity,
+        embedding=forms.boolean("extract_embedding", fields.get("extract_embedding", "false")),
+        save=forms.boolean("save", fields.get("save", "false")),
+        subclass=tuple((name, subclasses.current(outputs, name)) for name in names),
+        lang=lang,
+    )
 
 
 def _body(standing: Standing, lang: str, settings: Settings) -> JobBody:
@@ -370,7 +384,14 @@ def _body(standing: Standing, lang: str, settings: Settings) -> JobBody:
         job_id=job.id,
         name=job.name,
         model=job.model,
-        request=JobRequest(job.files, job.bytes, job.granularity, job.embedding),
+        request=JobRequest(
+            files=job.files,
+            bytes=job.bytes,
+            granularity=job.granularity,
+            extract_embedding=job.embedding,
+            save=job.save,
+            subclass=dict(job.subclass),
+        ),
         state=JobState(
             status=job.status,
             created_timestamp_ms=job.created_ms,

@@ -13,7 +13,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,13 +31,12 @@ from emotion2vec_ui.lab import similar
 from emotion2vec_ui.pipeline.observer import Kind
 from emotion2vec_ui.pipeline.recogniser import Recogniser
 from emotion2vec_ui.records import robustness as records_robustness
-from emotion2vec_ui.records import subclasses
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.records.report import GRANULARITIES, with_files
 from emotion2vec_ui.records.robustness import RobustnessTest
 from emotion2vec_ui.records.store import files_of
 from emotion2vec_ui.server.access import Limits, language, limited
-from emotion2vec_ui.server.forms import boolean
+from emotion2vec_ui.server.forms import SUBCLASS, boolean, subclass_names
 from emotion2vec_ui.server.schemas import (
     PREDICT_BODY,
     RECOGNITION_ERRORS,
@@ -61,9 +60,6 @@ BASE64_PIECE = 1 << 20
 MAX_FILES, MAX_FIELDS = 4, 16
 """Of a form: more than any that is meant."""
 
-SEVERAL = "subclass"
-"""The field that may come several times; its values are joined by commas, as they may come too."""
-
 UNCOUNTED = "uncounted_request"
 """In the request's state: the `Kind` of a request that the recogniser has not seen yet, else None.
 The recogniser counts what it is asked for; the error handler counts what failed before."""
@@ -78,7 +74,7 @@ class _Asked:
     name: str
     granularity: str
     extract_embedding: bool
-    subclass: tuple[str, ...] = ()
+    subclass: str = ""
 
 
 def add_routes(app: FastAPI, recogniser: Recogniser) -> None:
@@ -131,13 +127,12 @@ class Recognitions:
             asked = await (self._classic(request, path) if classic else self._form(request, path))
 
             def work(cancelled: Callable[[], bool]) -> bytes:
-                self._check(asked.subclass)
                 result = self._recogniser.analyse(
                     path,
                     name=asked.name,
                     granularity=asked.granularity,
                     extract_embedding=asked.extract_embedding,
-                    subclass=asked.subclass,
+                    subclass=subclass_names(asked.subclass, self._settings.outputs),
                     lang=lang,
                     front="api",
                     cancelled=cancelled,
@@ -215,23 +210,15 @@ class Recognitions:
             name,
             fields.get("granularity", GRANULARITIES[0]),
             boolean("extract_embedding", fields.get("extract_embedding", "false")),
-            tuple(one.strip() for one in fields.get(SEVERAL, "").split(",") if one.strip()),
+            fields.get(SUBCLASS, ""),
         )
-
-    def _check(self, names: Sequence[str]) -> None:
-        """Raises BadField where there is no such set of sub-classes."""
-        known = subclasses.names(self._settings.outputs) if names else []
-        for name in names:
-            if name not in known:
-                allowed = ", ".join(known) or "-"
-                raise BadField(field=SEVERAL, value=repr(name)[:100], allowed=allowed)
 
     async def _upload(self, request: Request, path: Path) -> tuple[str, dict[str, str]]:
         """Writes the form's file to `path`; returns its name and the other fields.
 
         Raises:
             MissingAudio: the body is no form, or has no such file.
-            BadField: a field came twice, and is not `SEVERAL`.
+            BadField: a field came twice, and is not `SUBCLASS`.
             UploadTooLarge: more bytes than `--max-upload-mb`.
         """
         kind = request.headers.get("content-type", "").lower()
@@ -243,7 +230,7 @@ class Recognitions:
                 fields = dict(form.multi_items())
                 for name in fields:
                     values = [_shown(value) for value in form.getlist(name)]
-                    if len(values) > 1 and name != SEVERAL:
+                    if len(values) > 1 and name != SUBCLASS:
                         found = ", ".join(values)[:100]
                         raise BadField(field=name[:100], value=found, allowed="one value")
                 upload = fields.pop("audio", None)

@@ -147,6 +147,13 @@ def _form(required: str = "audio", **properties: dict[str, Any]) -> dict[str, An
     return {"schema": {"type": "object", "required": [required], "properties": properties}}
 
 
+_SUBCLASS = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "Names of trained sets of sub-classes, each a field of its own: "
+    "they divide the score of their base emotion.",
+}
+
 PREDICT_BODY = {
     "requestBody": {
         "required": True,
@@ -159,12 +166,7 @@ PREDICT_BODY = {
                     "default": False,
                     "description": "Also write embedding.npy.",
                 },
-                subclass={
-                    "type": "array",
-                    "items": {"type": "string"},
-                    "description": "Names of trained sets of sub-classes, each a field of its own: "
-                    "they divide the score of their base emotion.",
-                },
+                subclass=_SUBCLASS,
             ),
             "application/json": {
                 "schema": {
@@ -241,6 +243,13 @@ JOB_BODY = {
                     "default": False,
                     "description": "Also keep embeddings, for JSON and Parquet.",
                 },
+                save={
+                    "type": "boolean",
+                    "default": False,
+                    "description": "Keep each recording as a result of its own, as /api/predict "
+                    "does: for the history and the lab.",
+                },
+                subclass=_SUBCLASS,
             )
         },
     }

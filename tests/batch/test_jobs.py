@@ -21,6 +21,7 @@ from emotion2vec_ui.batch.job_list import (
     QUEUED,
     Job,
     JobList,
+    Wanted,
     now_ms,
 )
 from emotion2vec_ui.batch.jobs import Jobs
@@ -84,8 +85,7 @@ def send(jobs: Jobs, files: dict[str, bytes], owner: str = "me", **asked) -> str
             incoming.write(content)
             incoming.end()
         incoming.finish()
-        asked = {"granularity": "utterance", "embedding": False} | asked
-        return jobs.add(incoming, owner=owner, **asked).id
+        return jobs.add(incoming, Wanted(**asked), owner=owner).id
     finally:
         jobs.store.drop(incoming)
 

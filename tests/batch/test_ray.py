@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import json
 import os
+import pickle
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ import pytest
 
 from benchmarks.synthetic_audio import speechlike, write_soundfile
 from emotion2vec_ui.batch.ray_worker import Order, Worker, probe, unpacked
-from emotion2vec_ui.errors import ClusterError
+from emotion2vec_ui.errors import ClusterError, SubclassOfOtherModel
+from emotion2vec_ui.records import subclasses
 from emotion2vec_ui.settings import Settings
+from tests import past_subclasses
 from tests.batch.conftest import NAMES, command, environment
 from tests.batch.test_resume import kept, rows
 
@@ -30,6 +33,9 @@ needs_ray = pytest.mark.skipif(
 
 SCORES_WITHIN = 1e-5
 """Who shares a batch moves the sixth digit."""
+
+FIGURES = ("score_", "subclass_", "confidence", "familiarity")
+"""Columns of them, by their beginnings."""
 
 
 def many(folder: Path, count: int) -> Path:
@@ -48,7 +54,7 @@ def assert_equal(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, s
     assert found.keys() == wanted.keys()
     for path, row in wanted.items():
         for column, cell in row.items():
-            if column.startswith("score_") or column in ("confidence", "familiarity"):
+            if column.startswith(FIGURES):
                 near = pytest.approx(float(cell or 0), abs=SCORES_WITHIN)
                 assert float(found[path][column] or 0) == near
             else:
@@ -99,6 +105,13 @@ def test_a_machine_without_the_model_says_so(tmp_path):
     settings = Settings(model=str(tmp_path / "absent"), device="cpu", offline=True)
     found = probe(Order(settings, str(tmp_path), "utterance", False))
     assert isinstance(found, Exception) and "absent" in str(found)
+
+
+def test_sub_classes_of_another_model_are_refused_by_the_machine_that_has_it(tmp_path):
+    foreign = past_subclasses.trained(name="foreign", model="other")
+    settings = Settings(model="compact", device="cpu")
+    found = probe(Order(settings, str(tmp_path), "utterance", False, (foreign,)))
+    assert isinstance(pickle.loads(pickle.dumps(found)), SubclassOfOtherModel)
 
 
 # --- with one -------------------------------------------------------------------------------------
@@ -183,7 +196,13 @@ def test_after_ctrl_c_either_engine_goes_on(batch, tmp_path):
 @pytest.mark.slow
 def test_an_address_gives_the_rows_of_the_folder(batch, recordings, tmp_path):
     out, local = tmp_path / "remote.csv", tmp_path / "local.csv"
-    flags = ["--granularity", "frame"]
+    outputs = tmp_path / "outputs"
+    found = probe(Order(Settings(model="compact", device="cpu"), "", "utterance", False))
+    assert not isinstance(found, Exception)
+    weights_sha256 = found[0].weights_sha256
+    made = past_subclasses.trained(name="calls", dim=512, weights_sha256=weights_sha256)
+    subclasses.save(outputs, made)
+    flags = ["--granularity", "frame", "--subclass", "calls", "--outputs", outputs]
     done = batch(recordings.as_uri(), "--out", out, "--engine", "ray", *flags)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     batch(recordings, "--out", local, *flags)
@@ -195,6 +214,7 @@ def test_an_address_gives_the_rows_of_the_folder(batch, recordings, tmp_path):
             for mine, other in zip(near, json.loads(row.pop("segments")), strict=True):
                 assert mine == pytest.approx(other, abs=SCORES_WITHIN)
     assert_equal(found, wanted)
+    assert found["one.wav"]["subclass_calls_none"]
     assert "file://" in (tmp_path / "remote.csv.html").read_text("utf-8")
     with out.open(encoding="utf-8", newline="") as file:
         before = list(csv.DictReader(file))

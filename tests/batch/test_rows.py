@@ -13,7 +13,11 @@ import pytest
 from pyarrow import parquet
 from pyarrow import types as arrow_types
 
+from emotion2vec_ui.errors import SubclassRefused
 from emotion2vec_ui.labels import EMOTIONS
+from emotion2vec_ui.records import subclasses
+from emotion2vec_ui.records.rows import subclass_columns
+from tests import past_subclasses
 from tests.batch.conftest import NAMES, environment
 from tests.conftest import ROOT
 
@@ -79,7 +83,8 @@ def read(out: Path) -> list[dict]:
             if number and row[name]:
                 rows[-1][name] = float(row[name])
         rows[-1]["warnings"] = row["warnings"].split()
-        rows[-1]["segments"] = json.loads(row["segments"]) if row["segments"] else None
+        if "segments" in row:
+            rows[-1]["segments"] = json.loads(row["segments"]) if row["segments"] else None
     return rows
 
 
@@ -141,3 +146,63 @@ def test_the_embedding_is_that_of_predict(batch, recordings, tmp_path):
     )  # fmt: skip
     (file,) = tmp_path.glob("outputs/outputs_*/embedding.npy")
     assert np.allclose(row["embedding"], np.load(file), atol=1e-5)
+
+
+def test_sub_classes_are_columns_and_belong_to_the_table(batch, recordings, tmp_path):
+    outputs = tmp_path / "outputs"
+    (model,) = {line["model"]["weights_sha256"] for line in good(predicted(recordings))}
+    for name, base in (("calls", "angry"), ("tone", "neutral")):
+        made = past_subclasses.trained(name=name, base=base, dim=512, weights_sha256=model)
+        subclasses.save(outputs, made)
+    subclasses.save(outputs, past_subclasses.trained(name="foreign", model="other"))
+    columns = [
+        f"subclass_{name}_{one}"
+        for name in ("calls", "tone")
+        for one in ("frustrated", "furious", "none")
+    ]
+    asked = ("--subclass", "calls", "--subclass", "tone", "--outputs", outputs)
+    answers = predicted(recordings, *map(str, asked))
+    for ending in ("csv", "jsonl", "parquet"):
+        out = tmp_path / f"results.{ending}"
+        assert batch(recordings, "--out", out, *asked).returncode == 1  # two rows have an error
+        for row in read(out):
+            assert list(row) == COLUMNS + columns
+            if row["status"] != "ok":
+                assert {row[name] for name in columns} == {None}
+                continue
+            divided = answers[row["path"]]["subclasses"].values()
+            wanted = [share for one in divided for share in (*one["scores"].values(), one["none"])]
+            found = [float(row[name]) for name in columns]
+            assert found == pytest.approx(wanted, abs=2e-6)
+            assert sum(found[:3]) == pytest.approx(float(row["score_angry"]), abs=2e-6)
+    assert parquet.read_schema(out).field(columns[0]).metadata[b"unit"] == b"1, from 0 to 1"
+    assert parquet.read_schema(out).metadata[b"subclass"].startswith(b"calls 1 (")
+    # Another choice, and another version, are another table.
+    again = batch(recordings, "--out", out, "--subclass", "calls", "--outputs", outputs)
+    assert again.returncode == 1 and "sub-classes" in again.stderr and "calls 1 (" in again.stderr
+    subclasses.save(
+        outputs,
+        past_subclasses.trained(name="calls", base="angry", dim=512, weights_sha256=model),
+    )
+    again = batch(recordings, "--out", out, *asked)
+    assert again.returncode == 1 and "calls 2 (" in again.stderr
+    subclasses.make_current(outputs, "calls", 1)
+    assert "are done already" in batch(recordings, "--out", out, *asked).stderr
+    # What does not fit the model or is not there is told before anything is recognised.
+    fresh = tmp_path / "fresh.csv"
+    for name, words in (("foreign", "embeddings of other"), ("nothing", "calls, foreign, tone")):
+        done = batch(recordings, "--out", fresh, "--subclass", name, "--outputs", outputs)
+        assert done.returncode == 1 and words in done.stderr and not fresh.exists()
+
+
+def good(answers: dict[str, dict]) -> list[dict]:
+    return [answer for answer in answers.values() if "error" not in answer]
+
+
+def test_two_columns_of_one_name_are_refused():
+    cards = [
+        past_subclasses.trained(name="a", classes=("b_c", "d")).card,
+        past_subclasses.trained(name="a_b", classes=("c", "d")).card,
+    ]
+    with pytest.raises(SubclassRefused, match="subclass_a_b_c"):
+        subclass_columns(cards)

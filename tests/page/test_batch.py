@@ -10,6 +10,9 @@ import pytest
 import requests
 
 from benchmarks.synthetic_audio import speechlike, write_soundfile
+from emotion2vec_ui.records import subclasses
+from tests import past_subclasses
+from tests.conftest import Server
 from tests.page.conftest import WAIT_MS
 from tests.past import EXAMPLE
 
@@ -39,9 +42,16 @@ def files(tmp_path_factory) -> list[Path]:
 @pytest.fixture
 def visit(browser, server) -> Iterator[Callable[..., sync_api.Page]]:
     """Opens the page; at the end no visit may have met an error or left the machine."""
-    contexts, errors, foreign = [], [], []
+    contexts, errors, foreign, local = [], [], [], []
 
-    def open_page(path: str = "/batch", *, locale: str = "en-US", width: int = 1280, **options):
+    def open_page(
+        path: str = "/batch",
+        *,
+        at: Server = server,
+        locale: str = "en-US",
+        width: int = 1280,
+        **options,
+    ):
         context = browser.new_context(
             locale=locale,
             viewport={"width": width, "height": 900},
@@ -54,7 +64,8 @@ def visit(browser, server) -> Iterator[Callable[..., sync_api.Page]]:
         page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: foreign.append(request.url))
-        page.goto(server.url + path)
+        local.append(at.url)
+        page.goto(at.url + path)
         page.wait_for_selector("#jobs-list .card")
         return page
 
@@ -63,7 +74,7 @@ def visit(browser, server) -> Iterator[Callable[..., sync_api.Page]]:
     for context in contexts:
         context.close()
     assert errors == []
-    assert [one for one in foreign if not one.startswith((server.url, "data:", "blob:"))] == []
+    assert [one for one in foreign if not one.startswith((*local, "data:", "blob:"))] == []
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +115,81 @@ def test_files_are_sent_watched_and_found_again(visit, files, server):
     count(page, 50)
     assert page.get_attribute("[data-jobs-opened]", "data-jobs-opened") == job_id
     assert requests.get(f"{server.url}/api/jobs/{job_id}", timeout=10).json()["name"]
+
+
+def test_what_is_kept_is_found_in_history_and_lab(visit, files, server):
+    page = visit()
+    page.set_input_files(INPUT, [*files[:3], EXAMPLE, files[-2]])
+    page.check("[data-jobs-option=save]")
+    page.click("[data-jobs-start]")
+    page.wait_for_selector("[data-jobs-ended=yes]", timeout=4 * WAIT_MS)
+    count(page, 5)
+    assert page.locator(f"{ROWS}.broken a").count() == 0
+    links = page.locator("#job-rows td.c-file a")
+    assert links.count() == 4
+    with page.context.expect_page() as coming:
+        links.filter(has_text=EXAMPLE.name).click()
+    assert EXAMPLE.name in coming.value.inner_text("main, body") and "lang=en" in coming.value.url
+    folder = re.findall(r"/result/(outputs_\w+)", coming.value.url)[0]
+    page.click(".tables a:has-text('See in the history')")
+    page.wait_for_selector(f"#history-list tr[data-value='{folder}']")
+    page.go_back()
+    page.click(".tables a:has-text('Open the lab')")
+    page.wait_for_url("**/lab")
+    page.wait_for_selector("#lab-map")
+    found = requests.get(f"{server.url}/api/map", timeout=60).json()
+    assert folder in str(found)
+
+
+def test_a_job_without_results_leads_to_no_lab(visit, done):
+    page = visit(f"/batch?job={done}")
+    count(page, 50)
+    assert page.locator("#job-rows td.c-file a, .tables .to").count() == 0
+    assert page.locator(".tables a").count() == 3
+
+
+STATES = [("light", "zh-CN", 1280), ("dark", "en-US", 390)]
+
+
+def test_a_failed_job_says_why(visit, server, files):
+    """The sub-classes that it was sent with are removed while it waits for its turn."""
+    content = files[0].read_bytes()
+    one = requests.post(f"{server.url}/api/predict", files={"audio": content}, timeout=60).json()
+    facts = {"dim": 512, "weights_sha256": one["model"]["weights_sha256"]}
+    subclasses.save(server.outputs, past_subclasses.trained(name="calls", **facts))
+    address = f"{server.url}/api/jobs"
+    parts = [("files", (f"{n:03}.wav", content)) for n in range(300)]
+    before = requests.post(address, files=parts, timeout=60).json()["job_id"]
+    job = requests.post(address, files=parts[:3], data={"subclass": "calls"}, timeout=60).json()
+    subclasses.remove(server.outputs, "calls")
+    requests.post(f"{address}/{before}/cancel", timeout=60)
+    for scheme, locale, width in STATES:
+        path = f"/batch?job={job['job_id']}"
+        page = visit(path, locale=locale, width=width, color_scheme=scheme)
+        page.wait_for_selector("#job-head .pill.fail")
+        told = page.inner_text("#job-head .problem")
+        assert "calls" in told and ("子类" if locale == "zh-CN" else "sub-classes") in told
+        assert page.is_hidden("#job-filters") and page.is_hidden("#job-rows")
+        assert page.locator("#job-progress .bar, [data-jobs=cancel]").count() == 0
+        usable(page)
+
+
+def test_a_job_that_is_held_up_says_by_what(visit, start_server, files):
+    """By a model that is not there and may not be fetched."""
+    held = start_server("--model", "iic/emotion2vec_plus_large", "--offline")
+    parts = [("files", (path.name, path.read_bytes())) for path in files[:3]]
+    job = requests.post(f"{held.url}/api/jobs", files=parts, timeout=60).json()
+    for scheme, locale, width in STATES:
+        path = f"/batch?job={job['job_id']}"
+        page = visit(path, at=held, locale=locale, width=width, color_scheme=scheme)
+        page.wait_for_selector("#job-head .pill.warn")
+        told = page.inner_text("#job-head .problem.held")
+        assert "--offline" in told
+        assert ("会自动重试" if locale == "zh-CN" else "tried again by itself") in told
+        assert page.is_visible("[data-jobs=cancel]") and page.is_hidden("#job-filters")
+        assert page.locator("#jobs-list .bar, #job-progress .bar").count() == 0
+        page.wait_for_selector("#jobs-list .pill.warn")
+        usable(page)
 
 
 def test_the_table_is_filtered_sorted_and_paged(visit, done):
@@ -179,20 +265,25 @@ def test_a_job_that_is_gone_is_told(visit):
     page.wait_for_selector("#job-head .failure")
 
 
+def usable(page) -> None:
+    """Nothing stands in anybody's way, and nothing sticks out of the window."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page).response["violations"]
+    assert [
+        f"{one['id']} {node['target']}: {node['failureSummary']}"
+        for one in found
+        if one["impact"] in ("critical", "serious")
+        for node in one["nodes"]
+    ] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 @pytest.mark.parametrize(("scheme", "locale", "width"), [
     ("light", "zh-CN", 1280), ("dark", "en-US", 390), ("dark", "zh-CN", 820),
 ])  # fmt: skip
 def test_it_fits_and_can_be_used_by_everybody(visit, done, scheme, locale, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     options = {"color_scheme": scheme, "reduced_motion": "reduce"}
     for path, ready in (("/batch", "#jobs-list li"), (f"/batch?job={done}", ROWS)):
         page = visit(path, locale=locale, width=width, **options)
         page.wait_for_selector(ready)
-        found = axe.Axe().run(page).response["violations"]
-        assert [
-            f"{one['id']} {node['target']}: {node['failureSummary']}"
-            for one in found
-            if one["impact"] in ("critical", "serious")
-            for node in one["nodes"]
-        ] == []
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        usable(page)

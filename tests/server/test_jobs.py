@@ -18,7 +18,9 @@ import pytest
 import requests
 
 from benchmarks.synthetic_audio import speechlike, write_soundfile
+from emotion2vec_ui.records import store, subclasses
 from emotion2vec_ui.records.rows import COLUMNS
+from tests import past_subclasses
 from tests.conftest import Server, servers
 from tests.past import EXAMPLE
 from tests.server.test_app import assert_error
@@ -78,6 +80,8 @@ def test_a_job_from_its_files_to_its_tables(server, clip):
         "bytes": len(clip) + EXAMPLE.stat().st_size + 4,
         "granularity": "utterance",
         "extract_embedding": True,
+        "save": False,
+        "subclass": {},
     }
     done = wait(server, job["job_id"])
     state = done["state"]
@@ -110,6 +114,59 @@ def test_a_job_from_its_files_to_its_tables(server, clip):
     heard = get(server, f"{job['job_id']}/files/客户.wav", headers={"Range": "bytes=0-3"})
     assert (heard.status_code, heard.content) == (206, b"RIFF")
     assert heard.headers["Content-Type"].startswith("audio/")
+
+
+def test_a_job_may_keep_its_recordings_as_results(server, clip):
+    """With sub-classes: history, lab and files have them as those of `/api/predict`."""
+    alone = requests.post(
+        f"{server.url}/api/predict", files={"audio": EXAMPLE.read_bytes()}, timeout=60
+    ).json()
+    facts = {"dim": 512, "weights_sha256": alone["model"]["weights_sha256"]}
+    for name in ("calls", "tone"):
+        subclasses.save(server.outputs, past_subclasses.trained(name=name, **facts))
+    before = {one.name for one in store.result_folders(server.outputs)}
+    files = [("files", ("b/客户.wav", EXAMPLE.read_bytes())), ("files", ("none.wav", b"none"))]
+    data = [("save", "true"), ("subclass", "calls"), ("subclass", "tone")]
+    try:
+        sent = requests.post(
+            f"{server.url}/api/jobs",
+            files=files,
+            data=data,
+            headers={"Accept-Language": "zh"},
+            timeout=60,
+        )
+        assert sent.status_code == 202, sent.text
+        asked = sent.json()["request"]
+        assert asked["save"] is True and asked["subclass"] == {"calls": 1, "tone": 1}
+        done = wait(server, sent.json()["job_id"])
+        none, kept = sorted(
+            requests.get(server.url + done["results_url"], timeout=30).json(),
+            key=lambda row: row["path"] != "none.wav",
+        )
+        assert none["folder"] is None and none["result_url"] is None
+        assert {one.name for one in store.result_folders(server.outputs)} - before == {
+            kept["folder"]
+        }
+        result = requests.get(server.url + kept["result_url"], timeout=30).json()
+        assert result["scores"] == pytest.approx(alone["scores"], abs=1e-4)
+        assert result["source"]["name"] == "客户.wav"
+        told = (result["reliability"]["advice"], alone["reliability"]["advice"])
+        assert [one.isascii() for one in told] == [False, True]  # each in its caller's language
+        assert list(result["subclasses"]) == ["calls", "tone"]
+        parts = [kept[f"subclass_tone_{one}"] for one in ("frustrated", "furious", "none")]
+        assert sum(parts) == pytest.approx(kept["score_angry"], abs=1e-5)
+        # Hidden is what nobody asked for.
+        hidden = f"{server.url}/file=outputs/{kept['folder']}/.origin"
+        assert requests.get(hidden, timeout=10).status_code == 404
+        found = requests.get(f"{server.url}/api/similar/{kept['folder']}", timeout=30).json()
+        assert found["results"][0]["folder"] == kept["folder"]
+        assert requests.get(f"{server.url}/result/{kept['folder']}", timeout=30).status_code == 200
+        unknown = post(server, ("a.wav", clip), subclass="nothing")
+        assert_error(unknown, 400, "bad_field")
+        assert_error(post(server, ("a.wav", clip), save="maybe"), 400, "bad_field")
+    finally:
+        for name in ("calls", "tone"):
+            subclasses.remove(server.outputs, name)
 
 
 def test_events_tell_how_far_it_is_until_it_has_ended(server, clip):
@@ -254,6 +311,35 @@ def test_after_kill_9_every_file_has_one_row(tmp_path_factory, tmp_path, clip):
         server = start(*flags)
         server.wait_ready()
         assert wait(server, third)["state"]["num_predictions"] == 400
+
+
+@pytest.mark.slow
+def test_after_kill_9_every_recording_has_one_result(tmp_path_factory, tmp_path, clip):
+    """Killed five times, each a little later after a result appeared."""
+    outputs = tmp_path / "outputs"
+    flags = ("--model", "compact", "--outputs", str(outputs))
+
+    def folders() -> list[str]:
+        return sorted(one.name for one in store.result_folders(outputs))
+
+    with servers(tmp_path_factory) as start:
+        server = start(*flags)
+        names = [f"{n:03}.wav" for n in range(400)]
+        files = ((name, clip) for name in names)
+        job_id = post(server, *files, save="true").json()["job_id"]
+        for number in range(5):
+            before, deadline = len(folders()), time.monotonic() + WAIT_S
+            while len(folders()) <= before + 5:
+                assert time.monotonic() < deadline, server.log.read_text()[-4000:]
+            time.sleep(number / 300)
+            server.process.kill()
+            server.process.wait(10)
+            server = start(*flags)
+        assert wait(server, job_id)["state"]["num_predictions"] == 400
+        rows = get(server, f"{job_id}/results.json").json()
+        assert [row["path"] for row in rows] == names
+        assert sorted(row["folder"] for row in rows) == folders()
+        assert not any((outputs / store.WRITING_DIR).iterdir())
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ part("start").addEventListener("click", () => {
   const form = new FormData();
   const option = (name) => element.querySelector(`[data-jobs-option="${name}"]`).checked;
   form.append("granularity", option("granularity") ? "frame" : "utterance");
-  form.append("extract_embedding", String(option("extract_embedding")));
+  for (const name of ["extract_embedding", "save"]) form.append(name, String(option(name)));
   for (const [path, file] of chosen) form.append("files", file, path);
   request = new XMLHttpRequest();
   request.open("POST", new URL("api/jobs", document.baseURI));
