@@ -15,7 +15,7 @@ each in the API, the page and the command line maps these; nothing else does.
             Unauthorized (401), ForeignOrigin (403), RateLimited (429)
         Unavailable (503)
             QueueFull, ModelNotReady, DeviceLost, ShuttingDown, StillComputing,
-            JobsElsewhere (503)
+            JobsElsewhere, ReplicaLost (503)
         ModelError (500)
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
@@ -255,6 +255,12 @@ class DeviceLost(Unavailable):
     """The GPU failed while it worked; the model is loaded again. Facts: device, retry_after_s."""
 
     code = "device_lost"
+
+
+class ReplicaLost(Unavailable):
+    """On a cluster, what worked on the request ended. Facts: retry_after_s."""
+
+    code = "replica_lost"
 
 
 class ShuttingDown(Unavailable):
