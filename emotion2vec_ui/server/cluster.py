@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECOGNISING = frozenset({"/api/predict", "/api/predict/", "/api/robustness", "/ready"})
-"""Paths that Recognition answers; Records answers all others."""
+RECOGNISING = frozenset({"/api/predict", "/api/predict/", "/api/robustness", "/ready", "/health"})
+"""Paths that Recognition answers, of any method; Records answers all others."""
 
 TRIES = 3
 """Replicas that one request is sent to: a request that itself ends each of them ends no more."""
