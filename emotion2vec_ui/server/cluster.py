@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 RECOGNISING = frozenset({"/api/predict", "/api/predict/", "/api/robustness", "/ready", "/health"})
 """Paths that Recognition answers, of any method; Records answers all others."""
 
+DEPLOYMENTS = GATEWAY, RECOGNITION, RECORDS = "Gateway", "Recognition", "Records"
+
 TRIES = 3
 """Replicas that one request is sent to: a request that itself ends each of them ends no more."""
 
@@ -85,7 +87,7 @@ def build(args: dict[str, str]) -> Application:
     waiting = {"max_queued_requests": settings.max_queue}
     recognition = serve.deployment(
         Replica,
-        name="Recognition",
+        name=RECOGNITION,
         ray_actor_options={"num_cpus": 1},
         max_ongoing_requests=8,
         autoscaling_config={"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 4},
@@ -94,7 +96,7 @@ def build(args: dict[str, str]) -> Application:
     )
     records = serve.deployment(
         Replica,
-        name="Records",
+        name=RECORDS,
         ray_actor_options={"num_cpus": 0.5},
         max_ongoing_requests=100,
         **common,
@@ -102,7 +104,7 @@ def build(args: dict[str, str]) -> Application:
     )
     door = serve.deployment(
         serve.ingress(gateway)(),
-        name="Gateway",
+        name=GATEWAY,
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=1000,
         **common,
@@ -269,7 +271,7 @@ class Gateway:
         from ray.serve.exceptions import BackPressureError
 
         recognises = scope["path"] in RECOGNISING
-        handle = get_deployment_handle("Recognition" if recognises else "Records")
+        handle = get_deployment_handle(RECOGNITION if recognises else RECORDS)
         wanted = {name: scope[name] for name in SCOPE if name in scope}
         wanted["state"] = {CALLER: scope["state"].get(CALLER, "")}
         tries = TRIES if recognises or scope["method"] in SAFE_METHODS else 1
