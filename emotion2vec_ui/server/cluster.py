@@ -28,7 +28,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from emotion2vec_ui import logs
+from emotion2vec_ui import __version__, logs
 from emotion2vec_ui.batch.bulk import wait_for_model
 from emotion2vec_ui.errors import EmotionError, JobTooLarge, QueueFull, ReplicaLost
 from emotion2vec_ui.models.files import wanted_id
@@ -206,11 +206,16 @@ class Gateway:
             await send({"type": "lifespan.shutdown.complete"})
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
-        elif scope["path"] == "/ready":
-            await self._ready(scope, receive, send)
+        elif scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
+            # Here, and not by a replica that may have too much to do.
+            body = {"status": "ok", "version": __version__}
+            await JSONResponse(body)(scope, receive, send)
         else:
             try:
-                await self._pass_on(scope, await self._whole(receive), send)
+                if scope["path"] == "/ready":
+                    await self._ready(scope, receive, send)
+                else:
+                    await self._pass_on(scope, await self._whole(receive), send)
             except ClientDisconnect:
                 return
             except EmotionError as error:
@@ -218,12 +223,16 @@ class Gateway:
                 await error_response(error, lang)(scope, receive, send)
 
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whether there is a replica with a model."""
+        """Whether there is a replica with a model.
+
+        Raises:
+            QueueFull: it cannot be asked.
+        """
         try:
             with anyio.fail_after(READY_S):
                 await self._pass_on(scope, b"", send)
             self._not_ready_since = None
-        except (TimeoutError, EmotionError):
+        except (TimeoutError, ReplicaLost):
             now = time.monotonic()
             self._not_ready_since = self._not_ready_since or now
             body = {
