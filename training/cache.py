@@ -24,7 +24,7 @@ from emotion2vec_ui.frames import (
 from emotion2vec_ui.models.compact import Compact
 
 from . import data, nonspeech
-from .changes import CHANGES
+from .changes import CHANGES, reverberate
 
 BATCH_CLIPS = 8
 MIN_S, MAX_S = 0.1, 12.0
@@ -69,6 +69,18 @@ def spoiled(directory: Path, clips: list[data.Clip], seed: int) -> Maker:
         rng = np.random.default_rng((seed, clips[i].number))
         others = [read(int(k)) for k in rng.integers(0, len(clips), 4)]
         return data.spoil(read(i), rng, others)
+
+    return make
+
+
+def in_rooms(directory: Path, clips: list[data.Clip], seed: int) -> Maker:
+    """Clips in strongly reverberant rooms, each in one of its own."""
+    read = clean(directory, clips)
+
+    def make(i: int) -> np.ndarray:
+        rng = np.random.default_rng((seed, clips[i].number))
+        rt60_s, reverberant_to_direct_db = rng.uniform(0.4, 1.2), rng.uniform(-4, 5)
+        return reverberate(read(i), rt60_s, reverberant_to_direct_db, rng)
 
     return make
 

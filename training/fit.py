@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models.compact import Compact
-from emotion2vec_ui.models.compact_file import MIN_FRAME_WEIGHT
+from emotion2vec_ui.models.compact_file import DOUBT_FEATURE, DOUBT_UNIT, MIN_FRAME_WEIGHT
 
 from .cache import Cache
 from .data import Clip
@@ -36,9 +36,16 @@ class Recipe:
     Attributes:
         penalty: of the squared head, per standardised feature.
         consistency: of the squared change of the logits between a clip and its spoiled version.
+        room_consistency: the same of its version in a strongly reverberant room.
+        within_corpora: share of the discriminant within corpora in the logits, 0 to 1.
+        within_ridge: added to the variances of that discriminant.
+        within_consistency: share of the spoiled versions' covariance that is added to them; half
+            of it for rooms.
         shifts: versions of the clips moved towards the mean of another speaker.
         unknown_weight: of all that is not speech, as a share of the clips' weight.
         other_weight: of the clips labelled `other`: eight Germans' boredom is not all there is.
+        other_doubt: what the logit of `other` loses at full doubt that a recording is of a known
+            kind: what eight Germans taught is not told of strangers.
         whitening: exponent of the embedding's whitening, 0 (none) to 1.
         ridge: added to variances before whitening.
         steps: of L-BFGS.
@@ -47,9 +54,14 @@ class Recipe:
 
     penalty: float = 0.03
     consistency: float = 2.0
+    room_consistency: float = 1.0
+    within_corpora: float = 0.5
+    within_ridge: float = 1.0
+    within_consistency: float = 1.0
     shifts: int = 2
     unknown_weight: float = 0.3
-    other_weight: float = 0.7
+    other_weight: float = 0.8
+    other_doubt: float = 1.5
     whitening: float = 0.5
     ridge: float = 0.03
     steps: int = 40
@@ -62,12 +74,13 @@ class Vectors:
 
     clean: np.ndarray
     spoiled: np.ndarray
+    rooms: np.ndarray
     nonspeech: np.ndarray
 
 
 @dataclass(frozen=True)
 class Head:
-    """Adapter and head; the first feature is constant.
+    """Adapter and head; the first feature is constant, the second is the doubt, 0 here.
 
     Attributes:
         adapter: float64 (width, dim), bias: float64 (dim,), proj: float64 (dim, labels).
@@ -84,6 +97,11 @@ class Head:
     def logits(self, vectors: np.ndarray) -> np.ndarray:
         """Logits (clips, labels), before temperature."""
         return self.embed(vectors) @ self.proj
+
+    @property
+    def doubted(self) -> np.ndarray:
+        """What full doubt adds to the logits, before temperature: float64 (labels,)."""
+        return DOUBT_UNIT * self.proj[DOUBT_FEATURE]
 
 
 def fit_gate(caches: dict[str, Cache]) -> tuple[np.ndarray, float]:
@@ -130,6 +148,9 @@ def pool(cache: Cache, gate: tuple[np.ndarray, float]) -> np.ndarray:
 def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) -> Head:
     """Train adapter and head.
 
+    The logits are a weighted mean of two linear classifiers: a logistic regression, the better one
+    for the corpora that it heard, and `within_corpora`, the better one for others.
+
     Args:
         vectors: of all clips.
         clips: the manifest.
@@ -142,6 +163,7 @@ def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) ->
     mean, deviation = vectors.clean[use].mean(0), vectors.clean[use].std(0) + SMALL
     clean = (vectors.clean[use] - mean) / deviation
     spoiled = (vectors.spoiled[use] - mean) / deviation
+    rooms = (vectors.rooms[use] - mean) / deviation
     nonspeech = (vectors.nonspeech - mean) / deviation
 
     versions = [clean, spoiled]
@@ -156,19 +178,24 @@ def fit(vectors: Vectors, clips: list[Clip], use: np.ndarray, recipe: Recipe) ->
     target = np.concatenate([*[labels] * len(versions), np.full(len(nonspeech), UNKNOWN)])
     weights = np.concatenate([*[weight] * len(versions), np.full(len(nonspeech), share)])
 
-    moved = spoiled - clean
-    values, axes = np.linalg.eigh(moved.T @ moved / len(moved))
-    root = torch.from_numpy((np.sqrt(np.maximum(values, 0)) * axes).T.astype(np.float32))
+    moved = {"spoiled": _second_moment(spoiled - clean), "rooms": _second_moment(rooms - clean)}
+    steady = recipe.consistency * moved["spoiled"] + recipe.room_consistency * moved["rooms"]
     given = torch.from_numpy(x.astype(np.float32))
     truth = torch.from_numpy(target)
     scale = torch.from_numpy((weights / weights.mean()).astype(np.float32))
+    change = torch.from_numpy(steady.astype(np.float32))
 
     def loss(head: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         each = F.cross_entropy(given @ head + bias, truth, reduction="none")
-        steady = recipe.consistency * (root @ head).square().sum()
-        return (scale * each).mean() + recipe.penalty * (head.square().sum() + steady)
+        squares = head.square().sum() + (head * (change @ head)).sum()
+        return (scale * each).mean() + recipe.penalty * squares
 
     head, bias = _minimise(loss, x.shape[1], len(EMOTIONS), recipe.steps)
+    corpora = np.array([clips[i].corpus for i in use])
+    ridge = recipe.within_ridge * np.eye(clean.shape[1])
+    ridge += recipe.within_consistency * (moved["spoiled"] + moved["rooms"] / 2)
+    other = within_corpora(clean, labels, corpora, weight, ridge)
+    head, bias = _mean_of(clean, (head, bias), other, recipe.within_corpora, np.unique(labels))
     return _with_embedding(head, bias, mean, deviation, clean, recipe)
 
 
@@ -180,6 +207,77 @@ def into(model: Compact, gate: tuple[np.ndarray, float], head: Head) -> None:
         model.adapter.weight.copy_(torch.from_numpy(head.adapter.T))
         model.adapter.bias.copy_(torch.from_numpy(head.bias))
         model.proj.weight.copy_(torch.from_numpy(head.proj.T))
+
+
+Linear = tuple[np.ndarray, np.ndarray]
+"""Weights float64 (width, labels) and biases (labels,)."""
+
+
+def within_corpora(
+    x: np.ndarray, labels: np.ndarray, corpora: np.ndarray, weight: np.ndarray, ridge: np.ndarray
+) -> Linear:
+    """Linear discriminant analysis of emotions within corpora.
+
+    A class lies where its means lie, on average, from the mean of their corpora: which corpus a
+    class occurs in teaches nothing. All classes have the same prior.
+
+    Args:
+        x: float (clips, width).
+        labels: int64 (clips,), of what emotion.
+        corpora: str (clips,), of what corpus.
+        weight: float (clips,).
+        ridge: float (width, width), added to the covariance within the classes of the corpora.
+
+    Returns:
+        Weights and biases of all labels, 0 for those that do not occur.
+    """
+    classes, names = np.unique(labels), np.unique(corpora)
+    centres = {k: np.average(x[corpora == k], axis=0, weights=weight[corpora == k]) for k in names}
+    residual = np.empty_like(x)
+    means = np.empty((len(classes), x.shape[1]))
+    for row, label in enumerate(classes):
+        moved = []
+        for name in names:
+            own = (labels == label) & (corpora == name)
+            if own.any():
+                mean = x[own].mean(0)
+                residual[own] = x[own] - mean
+                moved.append(mean - centres[name])
+        means[row] = np.mean(moved, axis=0)
+    within = (residual * weight[:, None]).T @ residual / weight.sum() + ridge
+    axes = np.linalg.solve(within, means.T)
+    head, bias = np.zeros((x.shape[1], len(EMOTIONS))), np.zeros(len(EMOTIONS))
+    centre = np.mean(list(centres.values()), axis=0)
+    head[:, classes] = axes
+    bias[classes] = -(means * axes.T).sum(1) / 2 - centre @ axes
+    return head, bias
+
+
+def _mean_of(
+    x: np.ndarray, one: Linear, other: Linear, share: float, classes: np.ndarray
+) -> Linear:
+    """Mean of two linear classifiers: `share` of the other, brought to the first one's spread.
+
+    Spread is the mean deviation of a clip's logits over `classes`; the remaining labels stay those
+    of the first.
+    """
+    first, second = (
+        (
+            head[:, classes] - head[:, classes].mean(1, keepdims=True),
+            bias[classes] - bias[classes].mean(),
+        )
+        for head, bias in (one, other)
+    )
+    spread = [(x @ head + bias).std(axis=1).mean() for head, bias in (first, second)]
+    head, bias = one[0] - one[0][:, classes].mean(1, keepdims=True), one[1] - one[1][classes].mean()
+    factor = share * spread[0] / spread[1]
+    head[:, classes] = (1 - share) * first[0] + factor * second[0]
+    bias[classes] = (1 - share) * first[1] + factor * second[1]
+    return head, bias
+
+
+def _second_moment(moved: np.ndarray) -> np.ndarray:
+    return moved.T @ moved / len(moved)
 
 
 def _with_embedding(
@@ -195,12 +293,15 @@ def _with_embedding(
     stretch = (np.maximum(values, 0) + recipe.ridge) ** (recipe.whitening / 2)
     whiten = axes / stretch
     proj = (axes * stretch).T @ head
-    # The axis of least variance makes room for the constant.
+    # The axes of least variance make room for the constant and the doubt.
     adapter = whiten / deviation[:, None]
     shift = -mean @ adapter
     adapter[:, 0], shift[0], proj[0] = 0, 1, bias
+    adapter[:, DOUBT_FEATURE], shift[DOUBT_FEATURE], proj[DOUBT_FEATURE] = 0, 0, 0
     scale = len(shift) ** 0.5  # features of unit variance together have length 1
-    return Head(adapter / scale, shift / scale, proj * scale)
+    made = Head(adapter / scale, shift / scale, proj * scale)
+    made.proj[DOUBT_FEATURE, OTHER] = -recipe.other_doubt / DOUBT_UNIT
+    return made
 
 
 def _clip_weights(clips: list[Clip], recipe: Recipe) -> np.ndarray:

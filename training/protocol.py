@@ -29,18 +29,36 @@ SLOPES = np.concatenate([[0.0], np.exp(np.linspace(np.log(0.05), np.log(5), 40))
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers to clips: logits (clips, 9) before temperature, and distances (clips,)."""
+    """Answers to clips.
+
+    Attributes:
+        logits: float (clips, 9), before doubt and temperature.
+        distances: float (clips,).
+        truth: int64 (clips,).
+        doubted: float (9,), what full doubt adds to the logits.
+    """
 
     logits: np.ndarray
     distances: np.ndarray
     truth: np.ndarray
+    doubted: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> Answers:
+        """Answers to some of the clips."""
+        return Answers(self.logits[rows], self.distances[rows], self.truth[rows], self.doubted)
+
+    def logits_at(self, reference: Reference) -> np.ndarray:
+        """Logits (clips, 9) before temperature."""
+        return self.logits + familiarity.doubts(self.distances, reference)[:, None] * self.doubted
 
     def scores(self, reference: Reference) -> np.ndarray:
         """Tempered scores (clips, 9)."""
-        rows = zip(self.logits, self.distances, strict=True)
-        return np.stack([
-            metrics.softmax(familiarity.temper(one, distance, reference)) for one, distance in rows
-        ])  # fmt: skip
+        return metrics.softmax(self.logits_at(reference) / self.temperatures(reference)[:, None])
+
+    def temperatures(self, reference: Reference) -> np.ndarray:
+        """What the model divides its features by, float64 (clips,)."""
+        logits = self.logits_at(reference)
+        return familiarity.capped_temperatures(logits, self.distances, reference)
 
 
 def references(head: Head, vectors: Vectors, use: np.ndarray) -> Reference:
@@ -64,7 +82,7 @@ def answer(head: Head, reference: Reference, vectors: np.ndarray, truth: np.ndar
     """Answer `vectors` (clips, width)."""
     embeddings = head.embed(vectors)
     distances = [familiarity.distance(one, reference) for one in embeddings]
-    return Answers(embeddings @ head.proj, np.array(distances), truth)
+    return Answers(embeddings @ head.proj, np.array(distances), truth, head.doubted)
 
 
 def held_out(
@@ -86,7 +104,7 @@ def held_out(
         found = answer(head, reference, vectors.clean[test], labels[test])
         logits[test], distances[test] = found.logits, found.distances
         models.append((test, head, reference))
-    return Answers(logits[use], distances[use], labels[use]), models
+    return Answers(logits[use], distances[use], labels[use], models[0][1].doubted), models
 
 
 def calibrate(known: Answers, reference: Reference, weights: np.ndarray, slope: float) -> Reference:
@@ -94,8 +112,8 @@ def calibrate(known: Answers, reference: Reference, weights: np.ndarray, slope: 
     reference = replace(
         reference, quantiles=np.quantile(known.distances, calibration.RANKS), slope=slope
     )
-    excess = np.maximum(0, (known.distances - reference.median) / reference.spread)
-    scaled = known.logits / (1 + slope * excess)[:, None]
+    excess = familiarity.excess(known.distances, reference)
+    scaled = known.logits_at(reference) / (1 + slope * excess)[:, None]
     temperature = metrics.fit_temperature(scaled, known.truth, weights)
     return replace(reference, temperature=temperature)
 
@@ -136,7 +154,7 @@ def leave_one_corpus_out(
         reference = references(head, vectors, use)
         unknown = answer(head, reference, vectors.clean[left], labels[left])
         taught = np.isin(unknown.truth, labels[use])
-        judged = Answers(unknown.logits[taught], unknown.distances[taught], unknown.truth[taught])
+        judged = unknown[taught]
         weights = corpus_weights(clips, use)
         slope = fit_slope(known, judged, reference, weights)
         parts[str(corpus)] = (known, unknown, judged, reference, weights, slope)

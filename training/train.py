@@ -35,11 +35,11 @@ from . import baseline, cache, data, encoder, metrics, protocol
 from .changes import CHANGES
 from .fit import UNKNOWN, Head, Recipe, Vectors, fit, fit_gate, into, pool
 
-VERSION = "2.0"
+VERSION = "2.1"
 N_FOLDS = 4
 N_NONSPEECH, N_NONSPEECH_TEST = 800, 200
 N_CHANGED = 40  # clips of each corpus that the small changes are tried on
-NONSPEECH_SEED, NONSPEECH_TEST_SEED, SPOILED_SEED, CHANGED_SEED = 1, 11, 2, 5
+NONSPEECH_SEED, NONSPEECH_TEST_SEED, SPOILED_SEED, CHANGED_SEED, ROOMS_SEED = 1, 11, 2, 5, 7
 MAX_BYTES = 15_000_000
 
 LICENCE = "CC-BY-NC-SA-4.0"
@@ -74,6 +74,7 @@ def main() -> None:
     makers = {
         "clean": (cache.clean(args.data, clips), len(clips)),
         "spoiled": (cache.spoiled(args.data, clips, SPOILED_SEED), len(clips)),
+        "rooms": (cache.in_rooms(args.data, clips, ROOMS_SEED), len(clips)),
         "nonspeech": (cache.not_speech(NONSPEECH_SEED), N_NONSPEECH),
         "nonspeech_test": (cache.not_speech(NONSPEECH_TEST_SEED), N_NONSPEECH_TEST),
         "changed": (cache.changed(args.data, clips, chosen), len(chosen) * len(CHANGES)),
@@ -84,7 +85,7 @@ def main() -> None:
     }
     gate = fit_gate(caches)
     pooled = {name: pool(one, gate) for name, one in caches.items()}
-    vectors = Vectors(pooled["clean"], pooled["spoiled"], pooled["nonspeech"])
+    vectors = Vectors(pooled["clean"], pooled["spoiled"], pooled["rooms"], pooled["nonspeech"])
 
     left_out, slope = protocol.leave_one_corpus_out(vectors, clips, folds, recipe)
     known, models = protocol.held_out(vectors, clips, folds, everything, recipe)
@@ -101,7 +102,7 @@ def main() -> None:
     head = fit(vectors, clips, everything, recipe)
     reference = protocol.references(head, vectors, everything)
     reference = protocol.calibrate(known, reference, weights, slope)
-    tempered = norms / [familiarity.temperature(d, reference) for d in known.distances]
+    tempered = norms / known.temperatures(reference)
     low, median, high = (round(float(q), 3) for q in np.quantile(tempered, [0.025, 0.5, 0.975]))
     report["embedding_norm"] = {"low": low, "high": high, "median": median}
     reference = replace(reference, norm_range=(low, high))
@@ -113,6 +114,10 @@ def main() -> None:
         "temperature": round(reference.temperature, 3),
         "slope": round(slope, 3),
         "max_temperature": reference.max_temperature,
+        "unfamiliar_below": familiarity.UNFAMILIAR_BELOW,
+        "doubted": familiarity.DOUBTED,
+        "capped": familiarity.CAPPED,
+        "most_when_capped": familiarity.MOST_WHEN_CAPPED,
     }
     report["nonspeech"] = nonspeech_figures(pooled["nonspeech_test"], models, reference)
     svm = args.work / "svm.npz"
@@ -165,11 +170,9 @@ def summarise(
     scores = np.zeros_like(known.logits)
     for fold in np.unique(folds):
         rest, test = folds != fold, folds == fold
-        others = protocol.Answers(known.logits[rest], known.distances[rest], known.truth[rest])
         weights = protocol.corpus_weights(clips, everything[rest])
-        reference = protocol.calibrate(others, blank, weights, slope)
-        own = protocol.Answers(known.logits[test], known.distances[test], known.truth[test])
-        scores[test] = own.scores(reference)
+        reference = protocol.calibrate(known[rest], blank, weights, slope)
+        scores[test] = known[test].scores(reference)
     report: dict[str, Any] = {
         "protocol": f"{N_FOLDS}-fold cross-validation; no speaker is in two folds; "
         "95 % intervals by bootstrap over speakers; nine answers allowed, own classes counted",
@@ -177,7 +180,7 @@ def summarise(
         "ece": {
             "before": round(calibration.ece(metrics.softmax(known.logits), known.truth), 4),
             "after": round(calibration.ece(scores, known.truth), 4),
-            "bins": metrics.ECE_BINS,
+            "bins": calibration.ECE_BINS,
         },
         "false_unknown": {"clean": round(float((scores.argmax(1) == UNKNOWN).mean()), 4)},
         "confusion": {},
@@ -186,7 +189,6 @@ def summarise(
         rows = corpora == corpus
         truth, guess = known.truth[rows], scores[rows].argmax(1)
         interval = metrics.uar_interval(truth, guess, groups=speakers[rows])
-        own = protocol.Answers(known.logits[rows], known.distances[rows], truth)
         report["uar"][str(corpus)] = {
             "value": round(metrics.uar(truth, guess), 3),
             "interval_95": [round(v, 3) for v in interval],
@@ -194,7 +196,7 @@ def summarise(
             "speakers": len(set(speakers[rows])),
         } | {
             name: round(value, 3)
-            for name, value in protocol.figures_of(own, scores[rows]).items()
+            for name, value in protocol.figures_of(known[rows], scores[rows]).items()
             if name in ("ece", "wrong_among_confident")
         }
         report["confusion"][str(corpus)] = metrics.confusion(truth, guess, len(EMOTIONS)).tolist()
@@ -222,19 +224,15 @@ def small_changes(
     same = np.zeros((len(CHANGES), len(chosen)), bool)
     sure = np.zeros(len(chosen), bool)
     unknown = np.zeros_like(same)
-    for test, _, reference in models:
+    for test, head, reference in models:
         calibrated = protocol.calibrate(known, reference, weights, slope)
-        clips = protocol.Answers(known.logits[test], known.distances[test], known.truth[test])
-        top = dict(zip(test.tolist(), clips.scores(calibrated).max(1), strict=True))
-        for k, clip in enumerate(chosen.tolist()):
-            if clip in top:
-                sure[k] = top[clip] > protocol.STEADY_ABOVE
-    for test, head, _ in models:
         mine = np.isin(chosen, test)
-        before = known.logits[chosen[mine]].argmax(1)
+        before = known[chosen[mine]].scores(calibrated)
+        sure[mine] = before.max(1) > protocol.STEADY_ABOVE
         for k in range(len(CHANGES)):
-            after = head.logits(by_change[k, mine]).argmax(1)
-            same[k, mine] = after == before
+            found = protocol.answer(head, reference, by_change[k, mine], known.truth[chosen[mine]])
+            after = found.scores(calibrated).argmax(1)
+            same[k, mine] = after == before.argmax(1)
             unknown[k, mine] = after == UNKNOWN
     return {
         name: {

@@ -12,7 +12,9 @@ the trained weights, in `models/built_in/`, are CC BY-NC-SA 4.0 (see card.json t
 The gate says how much of a frame is speech. Over silence, a frame's features are the utterance's,
 so that silence changes nothing. Features of a recording unlike those that the model learnt from are
 divided by a temperature that grows with the distance (`reading/familiarity.py`): its scores are
-less certain, its emotion stays.
+less certain. One feature is the doubt that the recording is of a known kind: the head withdraws
+`other` by it, which it knows from one corpus alone; no other answer depends on it. A
+recording far from the known speakers has no score above 0.85 (its single frames may have).
 
 Differences from Whisper: frames are not centred (so that there are exactly as many as
 emotion2vec has), clips are not padded to 30 s, attention in longer ones is within pieces of at
@@ -36,6 +38,8 @@ from emotion2vec_ui.frames import FRAMES_PER_S, SAMPLE_RATE_HZ, frame_count
 from emotion2vec_ui.labels import EMOTIONS
 from emotion2vec_ui.models import compact_file
 from emotion2vec_ui.models.compact_file import (
+    DOUBT_FEATURE,
+    DOUBT_UNIT,
     LOG_FLOOR,
     LOG_RANGE,
     MAX_PIECE_FRAMES,
@@ -152,7 +156,9 @@ class Compact(nn.Module):
             )
         x = self.encode(self.log_mel(waves, n_samples), n_samples)
         features, embedding = self.features(x, frame_count(n_samples))
-        return (features / self.temperature(embedding)[:, None, None]).to(x.dtype)
+        doubt, temperature = self.tempering(embedding)
+        features[:, :, DOUBT_FEATURE] += DOUBT_UNIT * doubt[:, None]
+        return (features / temperature[:, None, None]).to(x.dtype)
 
     def log_mel(self, waves: Tensor, n_samples: Tensor) -> Tensor:
         """Compute Whisper's log-mel spectrogram, 100 frames/s, zero beyond each clip's end.
@@ -257,15 +263,28 @@ class Compact(nn.Module):
         weight = self.proj.weight
         self.neighbours = torch.from_numpy(reference.embeddings).to(weight.device, torch.float32)
 
-    def temperature(self, embedding: Tensor) -> Tensor:
-        """Compute `familiarity.temperature` of float32 embeddings (batch, dim): (batch,)."""
-        if self.reference is None or self.neighbours is None:
-            return torch.ones(len(embedding), device=embedding.device)
+    def tempering(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the doubt and the temperature of float32 embeddings (batch, dim): (batch,) each.
+
+        As `familiarity.doubts` and `familiarity.capped_temperatures` do.
+        """
+        reference = self.reference
+        if reference is None or self.neighbours is None:
+            nothing = torch.zeros(len(embedding), device=embedding.device)
+            return nothing, nothing + 1
         cosines = F.normalize(embedding, dim=1) @ self.neighbours.float().T
-        distance = 1 - cosines.topk(self.reference.neighbours).values[:, -1]
-        excess = ((distance - self.reference.median) / self.reference.spread).clamp_min(0)
-        raised = self.reference.temperature * (1 + self.reference.slope * excess)
-        return raised.clamp_max(self.reference.max_temperature)
+        distance = 1 - cosines.topk(reference.neighbours).values[:, -1]
+        doubt, share = (
+            ((distance - start) / width).clamp(0, 1)
+            for start, width in map(reference.rise, (familiarity.DOUBTED, familiarity.CAPPED))
+        )
+        told = embedding.clone()
+        told[:, DOUBT_FEATURE] += DOUBT_UNIT * doubt
+        two = (told @ self.proj.weight.float().T).topk(2).values
+        least = share * (two[:, 0] - two[:, 1]) / familiarity.LOG_ODDS_WHEN_CAPPED
+        excess = ((distance - reference.median) / reference.spread).clamp_min(0)
+        raised = reference.temperature * (1 + reference.slope * excess)
+        return doubt, torch.maximum(raised.clamp_max(reference.max_temperature), least)
 
     def __repr__(self) -> str:
         """Inputs and outputs instead of torch's list of layers."""

@@ -36,7 +36,12 @@ LAYER_NORM_EPSILON = 1e-5  # torch's default
 # (true label's mean score 0.34), pieces 92 % (0.63).
 MAX_PIECE_FRAMES = 512
 
-FORMAT = "emotion2vec_ui.compact/2"
+# The feature by which the head hears how far a recording is doubted to be of a known kind
+# (`familiarity.doubts`), times DOUBT_UNIT: too small to matter in lengths and cosines.
+DOUBT_FEATURE = 1
+DOUBT_UNIT = 0.01
+
+FORMAT = "emotion2vec_ui.compact/3"
 SCALE_SUFFIX = ".scale"  # a stored int8 weight "x" has its per-row float32 scale in "x.scale"
 
 Weights = dict[str, np.ndarray]

@@ -16,6 +16,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from emotion2vec_ui.frames import RECEPTIVE_FIELD_SAMPLES, frame_count
 from emotion2vec_ui.models import compact_file
 from emotion2vec_ui.models.compact_file import (
+    DOUBT_FEATURE,
+    DOUBT_UNIT,
     LAYER_NORM_EPSILON,
     LOG_FLOOR,
     LOG_RANGE,
@@ -85,8 +87,14 @@ class CompactOpenVino:
         outputs = self._graph({"mel": log_mel(wave), "keep": keep}, len(wave))
         features, embedding = outputs["features"], outputs["embedding"][0]
         if self._reference is not None:
-            distance = familiarity.distance(embedding, self._reference)
-            features /= np.float32(familiarity.temperature(distance, self._reference))
+            distance = np.array(familiarity.distance(embedding, self._reference))
+            doubt = familiarity.doubts(distance, self._reference)
+            features[:, DOUBT_FEATURE] += np.float32(DOUBT_UNIT * doubt)
+            embedding[DOUBT_FEATURE] += np.float32(DOUBT_UNIT * doubt)
+            logits = self._head @ embedding
+            features /= np.float32(
+                familiarity.capped_temperatures(logits, distance, self._reference)
+            )
         return features, features @ self._head.T
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from emotion2vec_ui.frames import HOP_SAMPLES, RECEPTIVE_FIELD_SAMPLES
 from emotion2vec_ui.models import compact_file, compact_openvino, emotion2vec_graph
 from emotion2vec_ui.models.compact_file import (
+    DOUBT_FEATURE,
+    DOUBT_UNIT,
     LAYER_NORM_EPSILON,
     LOG_FLOOR,
     LOG_RANGE,
@@ -79,7 +81,15 @@ def compact(config: Config, weights: Weights, reference: familiarity.Reference |
     keep = _keep(n_samples)
     features, embedding = compact_openvino.frame_features(_log_mel(waveform), keep, config, weights)
     if reference is not None:
-        features = op.divide(features, _temperature(embedding, reference))
+        distance = _distance(embedding, reference)
+        doubt = _rise(distance, reference, familiarity.DOUBTED)
+        unit = np.zeros((1, config.dim), np.float32)
+        unit[0, DOUBT_FEATURE] = DOUBT_UNIT
+        told = op.multiply(doubt, unit)
+        share = _rise(distance, reference, familiarity.CAPPED)
+        least = op.multiply(share, _least_temperature(op.add(embedding, told), weights))
+        heat = op.maximum(_temperature(distance, reference), least)
+        features = op.divide(op.add(features, told), heat)
     logits = op.matmul(features, weights["proj.weight"], False, True)
     return _model(waveform, features, logits)
 
@@ -148,16 +158,40 @@ def _windows(wave: Node, rows: np.ndarray) -> Node:
     return op.squeeze(op.transpose(products, _ints(0, 2, 1)), _ints(0))
 
 
-def _temperature(embedding: Node, reference: familiarity.Reference) -> Node:
-    """`familiarity.temperature` of `embedding` (1, dim), float32 (1, 1)."""
+def _distance(embedding: Node, reference: familiarity.Reference) -> Node:
+    """`familiarity.distance` of `embedding` (1, dim), float32 (1, 1)."""
     square = op.reduce_sum(op.multiply(embedding, embedding), _ints(1), True)
     unit = op.divide(embedding, op.maximum(op.sqrt(square), np.float32(1e-12)))
     cosines = op.matmul(unit, reference.embeddings, False, True)
     nearest = op.topk(cosines, np.int64(reference.neighbours), 1, "max", "value")
     # The least of the k nearest, whatever their order.
-    distance = op.subtract(np.float32(1), op.reduce_min(nearest.output(0), _ints(1), True))
-    excess = op.subtract(distance, np.float32(reference.median))
-    excess = op.maximum(op.divide(excess, np.float32(reference.spread)), np.float32(0))
+    return op.subtract(np.float32(1), op.reduce_min(nearest.output(0), _ints(1), True))
+
+
+def _rise(
+    distance: Node, reference: familiarity.Reference, familiarities: tuple[float, float]
+) -> Node:
+    """From 0 to 1 as the distance goes from one familiarity to the other, float32 (1, 1)."""
+    start, width = reference.rise(familiarities)
+    beyond = op.subtract(distance, np.float32(start))
+    share = op.divide(beyond, np.float32(width))
+    return op.minimum(op.maximum(share, np.float32(0)), np.float32(1))
+
+
+def _least_temperature(embedding: Node, weights: Weights) -> Node:
+    """That at which the leader of `embedding` (1, dim) is wholly limited, float32 (1, 1)."""
+    logits = op.matmul(embedding, weights["proj.weight"], False, True)
+    two = op.topk(logits, np.int64(2), 1, "max", "value").output(0)
+    gap = op.subtract(op.reduce_max(two, _ints(1), True), op.reduce_min(two, _ints(1), True))
+    return op.divide(gap, np.float32(familiarity.LOG_ODDS_WHEN_CAPPED))
+
+
+def _temperature(distance: Node, reference: familiarity.Reference) -> Node:
+    """`familiarity.temperatures`, float32 (1, 1)."""
+    beyond = op.divide(
+        op.subtract(distance, np.float32(reference.median)), np.float32(reference.spread)
+    )
+    excess = op.maximum(beyond, np.float32(0))
     rise = op.multiply(excess, np.float32(reference.temperature * reference.slope))
     raised = op.add(rise, np.float32(reference.temperature))
     return op.minimum(raised, np.float32(reference.max_temperature))

@@ -191,7 +191,9 @@ def map_file(path: Path, identity: Mapping[str, str] | None) -> MappedWeights | 
     except (OSError, ValueError, KeyError) as error:
         logger.info("Slim weights at %s are damaged: %s", path, error)
         return None
-    return MappedWeights(path, tensors, slim.sha256, memory)
+    weights = MappedWeights(path, tensors, slim.sha256, memory)
+    weights.release()  # from here on they are needed one at a time, or, for int8, not at all
+    return weights
 
 
 def _as_float32(raw: np.ndarray, kind: str) -> np.ndarray:

@@ -12,6 +12,7 @@ Pure numpy. The reference is one file beside the model, measured on labelled rec
 from __future__ import annotations
 
 import logging
+import math
 import os
 import zipfile
 import zlib
@@ -28,6 +29,22 @@ FORMAT = "emotion2vec_ui.reference/1"
 UNFAMILIAR_BELOW = 0.10
 """Speech of a lower familiarity is called unfamiliar: by definition one in ten of the recordings of
 a known kind, and 85 to 97 % of a corpus that the model never heard (training/README.md)."""
+
+DOUBTED = (UNFAMILIAR_BELOW, 0.05)
+"""Familiarities between which the doubt that speech is of a known kind rises from 0 to 1. By it a
+model withdraws what one corpus alone taught it: from unfamiliar speech only, for known speakers
+need that answer too (training/README.md)."""
+
+CAPPED = (0.50, 0.20)
+"""Familiarities between which the leader's score comes to be limited to `MOST_WHEN_CAPPED`. Wider
+than `DOUBTED`, because a wrong answer in the band `high` is the worst there is, and a right one
+below it costs little: answers to a corpus never heard were wrong more often than one in ten as long
+as the limit began later (training/README.md)."""
+
+MOST_WHEN_CAPPED = 0.85
+"""No score that is wholly limited is above this: the band `high` begins there."""
+
+LOG_ODDS_WHEN_CAPPED = math.log(MOST_WHEN_CAPPED / (1 - MOST_WHEN_CAPPED))
 
 FloatArray = NDArray[np.float64]
 
@@ -77,6 +94,11 @@ class Reference:
         """Range of those distances from the median to the 95th percentile."""
         return max(float(np.quantile(self.quantiles, 0.95)) - self.median, 1e-6)
 
+    def rise(self, familiarities: tuple[float, float]) -> tuple[float, float]:
+        """Distance at the higher of two familiarities, and from there to the lower one, above 0."""
+        start, end = (float(np.quantile(self.quantiles, 1 - each)) for each in familiarities)
+        return start, max(end - start, 1e-6)
+
 
 def distance(embedding: np.ndarray, reference: Reference) -> float:
     """Cosine distance to the k-th nearest reference embedding, 0 to 2.
@@ -122,10 +144,39 @@ def rank(distance: float, reference: Reference) -> float:
     return float(np.interp(distance, reference.quantiles, ranks))
 
 
+def excess(distances: np.ndarray, reference: Reference) -> FloatArray:
+    """Distances over the median, 0 or more, in units of the range to the 95th percentile."""
+    return np.maximum(0.0, (distances - reference.median) / reference.spread)
+
+
+def doubts(distances: np.ndarray, reference: Reference) -> FloatArray:
+    """Doubt that recordings are of a known kind, 0 to 1, at distances of any shape."""
+    start, width = reference.rise(DOUBTED)
+    return np.clip((distances - start) / width, 0, 1)
+
+
+def capped_temperatures(
+    logits: np.ndarray, distances: np.ndarray, reference: Reference
+) -> FloatArray:
+    """Temperatures that also limit the leader's score, see `CAPPED`; never below `temperatures`.
+
+    The limit is that of two labels alone; the others can only lower the score.
+
+    Args:
+        logits: float (..., labels), before temperature.
+        distances: float (...).
+        reference: of the same model.
+    """
+    start, width = reference.rise(CAPPED)
+    ranked = np.sort(logits, axis=-1)
+    least = (ranked[..., -1] - ranked[..., -2]) / LOG_ODDS_WHEN_CAPPED
+    share = np.clip((distances - start) / width, 0, 1)
+    return np.maximum(temperatures(distances, reference), share * least)
+
+
 def temperatures(distances: np.ndarray, reference: Reference) -> FloatArray:
     """Temperature of each recording at distances of any shape: rises from the median on."""
-    excess = np.maximum(0.0, (distances - reference.median) / reference.spread)
-    raised = reference.temperature * (1 + reference.slope * excess)
+    raised = reference.temperature * (1 + reference.slope * excess(distances, reference))
     return np.minimum(raised, reference.max_temperature)
 
 

@@ -51,4 +51,4 @@ def test_outliers_are_printed_with_their_reasons(tmp_path):
     assert worst["reasons"] == ["far_from_neighbours", "norm_high", "poor_quality"]
     words = run("outliers", "--outputs", tmp_path).stdout
     assert folders[4] in words and "unlike every other" in words and "1.8 to 2.2" in words
-    assert "0.65 to 1.93" in words
+    assert "0.64 to 2.16" in words

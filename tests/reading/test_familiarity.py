@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotion2vec_ui.reading import familiarity
+from emotion2vec_ui.reading import familiarity, scoring
 from emotion2vec_ui.reading.familiarity import Reference
 from emotion2vec_ui.reading.scoring import softmax
 
@@ -68,6 +68,32 @@ def test_temperature_is_flat_up_to_the_median_then_rises_to_a_limit(reference: R
     one_unit = familiarity.temperature(at + reference.spread, reference)
     assert one_unit == pytest.approx(0.8 * 2.5)
     assert familiarity.temperature(2.0, reference) == 4.0
+
+
+def test_doubt_rises_from_where_speech_is_unfamiliar(reference: Reference) -> None:
+    at = np.quantile(reference.quantiles, [0.5, 0.9, 0.95, 1.0])
+    assert familiarity.doubts(at, reference) == pytest.approx([0, 0, 1, 1])
+    assert familiarity.doubts(at[1:3].mean(), reference) == pytest.approx(0.5)
+    assert familiarity.DOUBTED[0] == familiarity.UNFAMILIAR_BELOW
+
+
+def test_far_speech_has_no_score_in_the_high_band(reference: Reference) -> None:
+    assert familiarity.MOST_WHEN_CAPPED == scoring.HIGH_ABOVE
+    logits = np.array([[19.0, 0.0, -900.0], [19.0, 8.0, 0.0], [1.0, 1.0, 1.0]])
+    start, end = np.quantile(reference.quantiles, [0.5, 0.8])
+
+    def temperatures(distance: float) -> np.ndarray:
+        return familiarity.capped_temperatures(logits, np.full(3, distance), reference)
+
+    far = temperatures(end)
+    scores = softmax(logits[:2] / far[:2, None])
+    assert scores.max(1)[0] == pytest.approx(0.85, abs=1e-6)
+    assert scores.max(1)[1] < 0.85
+    # Where there is no leader, or the speech is known, nothing is added.
+    assert far[2] == familiarity.temperature(end, reference)
+    assert (temperatures(start) == familiarity.temperature(start, reference)).all()
+    half = familiarity.capped_temperatures(logits[:1], (start + end) / 2, reference)
+    assert half == pytest.approx(far[:1] / 2)
 
 
 def test_tempering_keeps_the_order_and_lowers_the_lead(reference: Reference) -> None:
