@@ -190,11 +190,15 @@ def ray_serve(place: Path, model: str) -> Iterator[int]:
             deployment["autoscaling_config"]["max_replicas"] = 1
     config = place / "serve.yaml"
     config.write_text(yaml.safe_dump(content), "utf-8")
-    command = [sys.executable, "-m", "ray.serve.scripts", "run", str(config)]
+    command = [sys.executable, "-m", "ray.serve.scripts", "run", "--address", "local"]
     log = place / "serve.txt"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            [*command, str(config)],
+            cwd=ROOT,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + START_S

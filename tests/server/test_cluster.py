@@ -100,7 +100,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
     log = folder / "log.txt"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [*SERVE, "run", str(config(folder, port))],
+            [*SERVE, "run", "--address", "local", str(config(folder, port))],
             stdout=sink,
             stderr=subprocess.STDOUT,
             cwd=folder,
