@@ -15,14 +15,14 @@ each in the API, the page and the command line maps these; nothing else does.
             Unauthorized (401), ForeignOrigin (403), RateLimited (429)
         Unavailable (503)
             QueueFull, ModelNotReady, DeviceLost, ShuttingDown, StillComputing,
-            JobsElsewhere (503)
+            JobsElsewhere, ReplicaLost (503)
         ModelError (500)
             ModelFilesError, ModelDownloadError, ModelLoadError, DeviceUnavailable,
             OutOfMemory (500)
         OutputError (500)
             ResultsFileError, ExportError (500)
             DiskFull, BatchDiskFull (507)
-        JobStopped (500)
+        JobStopped, ClusterError (500)
         PackageMissing (500)
         SubclassDamaged (500)
         ResultNotFound, SubclassNotFound (404)
@@ -257,6 +257,12 @@ class DeviceLost(Unavailable):
     code = "device_lost"
 
 
+class ReplicaLost(Unavailable):
+    """On a cluster, what worked on the request ended. Facts: retry_after_s."""
+
+    code = "replica_lost"
+
+
 class ShuttingDown(Unavailable):
     """The server is stopping and takes nothing new."""
 
@@ -348,8 +354,14 @@ class JobStopped(EmotionError):
     code = "job_stopped"
 
 
+class ClusterError(EmotionError):
+    """A cluster cannot be reached or used; rows that are done are kept. Facts: problem."""
+
+    code = "cluster"
+
+
 class PackageMissing(EmotionError):
-    """Something optional was asked for and is not installed. Facts: package, purpose."""
+    """Something optional was asked for and is not installed. Facts: package, purpose, install."""
 
     code = "package_missing"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -15,9 +18,12 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import yaml
+from packaging.requirements import Requirement
 
 from benchmarks.synthetic_audio import speechlike, write_soundfile
-from emotion2vec_ui.settings import Settings, UsageError
+from emotion2vec_ui.batch import command as batch_command
+from emotion2vec_ui.server import cluster
+from emotion2vec_ui.settings import Settings, UsageError, add_flags
 from tests.conftest import ROOT, Server, free_port
 
 KEY = "correct-horse"
@@ -235,6 +241,44 @@ def test_a_container_without_a_password_does_not_start():
     # What compose sets when nothing is set counts as nothing.
     with pytest.raises(UsageError):
         Settings.load([], environ | {"EMOTION2VEC_AUTH": "", "EMOTION2VEC_API_KEY": ""})
+
+
+def ray_file(name: str) -> dict:
+    return yaml.safe_load((ROOT / "deploy" / "ray" / f"{name}.yaml").read_text("utf-8"))
+
+
+def test_the_files_for_ray_agree_with_each_other_and_with_the_program():
+    service, job = ray_file("rayservice")["spec"], ray_file("rayjob")["spec"]
+    inside = yaml.safe_load(service["serveConfigV2"])
+    for config in (ray_file("serve"), inside):
+        (application,) = config["applications"]
+        module, _, function = application["import_path"].partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+        assert {one["name"] for one in application["deployments"]} == {*cluster.DEPLOYMENTS}
+        key = {"EMOTION2VEC_API_KEY": KEY}
+        Settings.load(shlex.split(application["args"]["flags"]), key)
+    command = shlex.split(job["entrypoint"])
+    assert command[:3] == ["python", "-m", "emotion2vec_ui"]
+    parser = argparse.ArgumentParser()
+    batch_command.add_arguments(parser)
+    add_flags(parser, ("model", "audio"))
+    options = parser.parse_args(command[4:])
+    assert (options.engine, options.address) == ("ray", "auto")
+    # One version of Ray on all machines, which the requirement allows.
+    text = (ROOT / "deploy" / "ray" / "Dockerfile").read_text("utf-8")
+    (version,) = re.findall(r'"ray\[data,serve\]==([\d.]+)"', text)
+    requirement = (ROOT / "requirements-ray.txt").read_text("utf-8").partition("#")[0]
+    assert Requirement(requirement.strip()).specifier.contains(version)
+    for spec in (service["rayClusterConfig"], job["rayClusterSpec"]):
+        assert spec["rayVersion"] == version
+        head, (workers,) = spec["headGroupSpec"], spec["workerGroupSpecs"]
+        for group in (head, workers):
+            (container,) = group["template"]["spec"]["containers"]
+            limits = container["resources"]
+            assert limits["limits"] == limits["requests"]
+            mounts = {one["name"] for one in container["volumeMounts"]}
+            assert mounts == {one["name"] for one in group["template"]["spec"]["volumes"]}
+        assert head["rayStartParams"] == {"num-cpus": "0"}
 
 
 def test_compose_offers_both_profiles():

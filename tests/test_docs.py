@@ -155,6 +155,7 @@ def test_every_error_a_request_can_meet_is_in_the_guide():
         "results_file",
         "batch_disk_full",
         "export",
+        "cluster",
     }
     assert leaves - commands_only - {"package_missing"} - guide_words("api") == set()
 

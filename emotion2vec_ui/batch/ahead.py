@@ -141,7 +141,7 @@ class Ahead:
                     if self._stopped:
                         return
                     self._held_s += expected_s
-                one = self._one(todo)
+                one = read(self._root, todo, self._decode)
                 self._give_back(expected_s - one.duration_s)
                 self._read.put(one)
         except BaseException as error:  # of the journal: told where the clips are taken
@@ -158,23 +158,31 @@ class Ahead:
             self._held_s = max(0.0, self._held_s - seconds)
             self._changed.notify_all()
 
-    def _one(self, todo: Todo) -> Read:
-        name = todo.file.name
-        path = self._root / name
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            problem = error.strerror or "I/O error"
-            return Read(todo.file, error=AudioUnreadable(name=shown_name(name), problem=problem))
-        # Before it is read: what is written to it afterwards makes it another file next time.
-        file = Found(name, status.st_size, status.st_mtime_ns)
-        known = todo.known_sha256
-        if known is not None and file.bytes == todo.file.bytes and _sha256(path) == known:
-            return Read(file, sha256=known)
-        try:
-            return Read(file, clip=self._decode(path, path.name))
-        except Exception as error:  # any: it is this file's, and the others go on
-            return Read(file, error=as_known(error, "batch"), sha256=_sha256(path))
+
+def read(root: Path, todo: Todo, decode: Callable[[Path, str], Clip]) -> Read:
+    """Reads and decodes one file, unless its content is known.
+
+    Args:
+        root: the folder that names are relative to.
+        todo: the file.
+        decode: path and name in, Clip out.
+    """
+    name = todo.file.name
+    path = root / name
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        problem = error.strerror or "I/O error"
+        return Read(todo.file, error=AudioUnreadable(name=shown_name(name), problem=problem))
+    # Before it is read: what is written to it afterwards makes it another file next time.
+    file = Found(name, status.st_size, status.st_mtime_ns)
+    known = todo.known_sha256
+    if known is not None and file.bytes == todo.file.bytes and _sha256(path) == known:
+        return Read(file, sha256=known)
+    try:
+        return Read(file, clip=decode(path, path.name))
+    except Exception as error:  # any: it is this file's, and the others go on
+        return Read(file, error=as_known(error, "batch"), sha256=_sha256(path))
 
 
 def _sha256(path: Path) -> str | None:

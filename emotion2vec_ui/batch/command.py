@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,9 @@ from emotion2vec_ui.texts import Phrase
 if TYPE_CHECKING:
     from emotion2vec_ui.batch.journal import Amount, Journal, Terms
     from emotion2vec_ui.batch.manifest import Selection
+    from emotion2vec_ui.batch.remote import RemoteSelection
     from emotion2vec_ui.batch.run import Progress
-    from emotion2vec_ui.models.loader import Loaded
+    from emotion2vec_ui.records.report import Model
     from emotion2vec_ui.records.subclasses import Trained
 
 FORMATS = (".parquet", ".csv", ".jsonl")
@@ -35,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "given",
         nargs="+",
         metavar="DIR|GLOB|MANIFEST",
-        help="a folder (with all below it), a pattern in quotes, or a CSV with a column of paths",
+        help="a folder (with all below it), a pattern in quotes, or a CSV with a column of paths; "
+        "with --engine ray also s3://bucket/folder or gs://bucket/folder",
     )
     parser.add_argument(
         "--out",
@@ -68,6 +70,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a manifest may have columns that no command knows; they are not read",
     )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="where it runs: on this machine, or on a Ray cluster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="with --engine ray: the cluster; auto finds the one that this machine belongs to "
+        "(default: starts Ray on this machine)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="with --engine ray: models in all (default: one on each GPU, or on each machine)",
+    )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
@@ -80,7 +100,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     """
     _check(options)
     logs.configure("text")
-    from emotion2vec_ui.batch import manifest, table
+    from emotion2vec_ui.batch import manifest, ray_engine, remote, table
     from emotion2vec_ui.batch.journal import Journal
     from emotion2vec_ui.pipeline.recogniser import Cancelled
     from emotion2vec_ui.records import subclasses
@@ -88,10 +108,18 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 
     lang = language(settings)
     table.check_available(options.out)
-    selection = manifest.select(
-        options.given[0], path_column=options.path_column, any_columns=options.any_columns
+    if options.engine == "ray":
+        ray_engine.check_available()
+    selection: Selection | RemoteSelection
+    if options.engine == "ray" and remote.is_address(options.given[0]):
+        selection = remote.select(options.given[0])
+    else:
+        selection = manifest.select(
+            options.given[0], path_column=options.path_column, any_columns=options.any_columns
+        )
+    trained = tuple(
+        subclasses.load(settings.outputs, one) for one in dict.fromkeys(options.subclass)
     )
-    trained = [subclasses.load(settings.outputs, one) for one in dict.fromkeys(options.subclass)]
     subclass_columns(one.card for one in trained)
     session.check_place(options.out, [session.beside(options.out, REPORT_SUFFIX)])
     with (
@@ -112,28 +140,45 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 def _run(
     settings: Settings,
     options: argparse.Namespace,
-    selection: Selection,
-    trained: Sequence[Trained],
+    selection: Selection | RemoteSelection,
+    trained: tuple[Trained, ...],
     journal: Journal,
     lang: str,
     cancelled: Callable[[], bool],
 ) -> int:
-    with session.recogniser(settings) as recogniser:
-        recogniser.holder.start()  # it loads while the files are listed
+    from emotion2vec_ui.batch import ray_engine
+    from emotion2vec_ui.batch.manifest import Selection
+    from emotion2vec_ui.batch.ray_worker import Order
+    from emotion2vec_ui.pipeline.describe import model_facts
+
+    if options.engine == "ray":
         everything, todo, unreadable = _list(selection, journal, options)
-        loaded, agreed, done = session.work_through(
-            recogniser, selection.root, journal, everything, todo,
-            granularity=options.granularity, embedding=options.embedding, trained=trained,
-            lang=lang, cancelled=cancelled,
+        order = Order(
+            settings, str(selection.root), options.granularity, options.embedding, trained
+        )
+        model, agreed, done = ray_engine.work_through(
+            order, journal, everything, todo,
+            address=options.address, workers=options.workers, lang=lang, cancelled=cancelled,
         )  # fmt: skip
+    else:
+        assert isinstance(selection, Selection)
+        with session.recogniser(settings) as recogniser:
+            recogniser.holder.start()  # it loads while the files are listed
+            everything, todo, unreadable = _list(selection, journal, options)
+            loaded, agreed, done = session.work_through(
+                recogniser, selection.root, journal, everything, todo,
+                granularity=options.granularity, embedding=options.embedding, trained=trained,
+                lang=lang, cancelled=cancelled,
+            )  # fmt: skip
+        model = model_facts(loaded)
     for problem in unreadable:
         say(texts.text("batch.unreadable", lang, path=problem.filename, detail=problem.strerror))
-    _write(options, selection, trained, journal, loaded, agreed, lang)
-    return _tell(options, journal, done, loaded, len(unreadable), lang)
+    _write(options, selection, trained, journal, model, agreed, lang)
+    return _tell(options, journal, done, model, len(unreadable), lang)
 
 
 def _list(
-    selection: Selection, journal: Journal, options: argparse.Namespace
+    selection: Selection | RemoteSelection, journal: Journal, options: argparse.Namespace
 ) -> tuple[Amount, Amount, list[OSError]]:
     """Takes in the files; returns how many there are, how many to do, and folders unread."""
     unreadable: list[OSError] = []
@@ -145,7 +190,7 @@ def _list(
         file
         for file in selection.files(unreadable.append)
         # A pattern may well name the table of an earlier run.
-        if selection.root / file.name not in ours
+        if isinstance(selection.root, str) or selection.root / file.name not in ours
     )
     everything, todo = journal.list_files(files)
     if not everything.files:
@@ -159,21 +204,19 @@ def _list(
 
 def _write(
     options: argparse.Namespace,
-    selection: Selection,
-    trained: Sequence[Trained],
+    selection: Selection | RemoteSelection,
+    trained: tuple[Trained, ...],
     journal: Journal,
-    loaded: Loaded,
+    model: Model,
     agreed: Terms,
     lang: str,
 ) -> None:
     """The table from the journal, and the report from the same rows."""
     from emotion2vec_ui.batch import table
     from emotion2vec_ui.drawing.batch_view import batch_page
-    from emotion2vec_ui.pipeline.describe import model_facts
     from emotion2vec_ui.records.rows import Row, subclass_columns
     from emotion2vec_ui.records.summary import Tally
 
-    model = model_facts(loaded)
     tally = Tally()
 
     def counted() -> Iterator[Row]:
@@ -214,7 +257,7 @@ def _tell(
     options: argparse.Namespace,
     journal: Journal,
     done: Progress,
-    loaded: Loaded,
+    model: Model,
     unreadable: int,
     lang: str,
 ) -> int:
@@ -234,7 +277,7 @@ def _tell(
             {
                 "out": str(options.out),
                 "report": str(report),
-                "model": loaded.id,
+                "model": model.id,
                 "files": rows,
                 "ok": rows - failed,
                 "failed": failed,
@@ -275,6 +318,12 @@ def _check(options: argparse.Namespace) -> None:
     suffix = options.out.suffix.lower()
     if suffix not in FORMATS:
         raise UsageError(f"--out {options.out}: the ending is none of {', '.join(FORMATS)}.")
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: at least 1 is needed.")
+    if options.engine != "ray" and (options.address or options.workers):
+        raise UsageError("--address and --workers go with --engine ray.")
+    if options.engine != "ray" and "://" in options.given[0]:
+        raise UsageError(f"{options.given[0]}: addresses are read with --engine ray only.")
     if options.embedding and suffix == ".csv":
         raise UsageError(
             "--embedding: a CSV has no room for vectors. Use --out with .parquet or .jsonl."

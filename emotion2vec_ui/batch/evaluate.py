@@ -13,8 +13,8 @@ import numpy as np
 
 from emotion2vec_ui.audio.load import Clip
 from emotion2vec_ui.audio.small_changes import LONGEST_CUT
+from emotion2vec_ui.batch.bulk import shown_path
 from emotion2vec_ui.batch.manifest import Selection, tidy
-from emotion2vec_ui.batch.run import shown_path
 from emotion2vec_ui.errors import InputError, ManifestError
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 from emotion2vec_ui.labels import EMOTIONS

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emotion2vec_ui.audio.decoding import Decoder
+from emotion2vec_ui.batch.bulk import terms, wait_for_model
 from emotion2vec_ui.batch.incoming import Bounds, Incoming
 from emotion2vec_ui.batch.job_list import (
     CANCELLED,
@@ -34,14 +35,7 @@ from emotion2vec_ui.batch.job_store import JobStore
 from emotion2vec_ui.batch.journal import Journal
 from emotion2vec_ui.batch.manifest import Selection
 from emotion2vec_ui.batch.results import Results
-from emotion2vec_ui.batch.run import (
-    TASKS_PER_WORKER,
-    Progress,
-    Run,
-    terms,
-    wait_for_model,
-    workers,
-)
+from emotion2vec_ui.batch.run import TASKS_PER_WORKER, Progress, Run, workers
 from emotion2vec_ui.errors import (
     DiskFull,
     EmotionError,
@@ -324,14 +318,13 @@ class Jobs:
         trained = [subclasses.load(outputs, name, version) for name, version in job.subclass]
         columns = subclass_columns(one.card for one in trained)
         agreed = terms(
-            root,
+            # Not the folder: it may be moved, and is nobody's business.
+            job.id,
             loaded,
             granularity=job.granularity,
             embedding=job.embedding,
             trained=trained,
         )
-        # The folder may be moved, and is nobody's business.
-        agreed = replace(agreed, root=job.id)
         journal.agree(agreed)
         self.store.list().set_model(job.id, loaded.id, agreed.embedding, columns)
         everything, todo = journal.list_files(Selection(root, lambda _: _walk(root)).files(_raise))

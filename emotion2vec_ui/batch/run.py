@@ -1,51 +1,26 @@
-"""Recognises many files: decoded ahead, in batches by length, each row kept as soon as it is there.
-
-The steps are those of one recognition (`pipeline.recogniser`): decode, submit, answer, describe.
-"""
+"""Recognises many files: decoded ahead, by length; each row is kept as soon as it is there."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion2vec_ui.audio.load import Clip
-from emotion2vec_ui.batch.ahead import Ahead, Read
-from emotion2vec_ui.batch.journal import SCHEMA, Amount, Journal, Terms
+from emotion2vec_ui.batch.ahead import Ahead
+from emotion2vec_ui.batch.bulk import Answered, Bulk
+from emotion2vec_ui.batch.journal import Amount, Journal, Terms
 from emotion2vec_ui.batch.results import Results
-from emotion2vec_ui.errors import (
-    DeviceLost,
-    EmotionError,
-    ModelNotReady,
-    OutputError,
-    as_known,
-)
 from emotion2vec_ui.models import engine
-from emotion2vec_ui.models.batching import Priority
-from emotion2vec_ui.pipeline.describe import describe
-from emotion2vec_ui.pipeline.recogniser import (
-    Cancelled,
-    Ended,
-    Observer,
-    Recogniser,
-    Submitted,
-)
+from emotion2vec_ui.pipeline.recogniser import Cancelled, Ended, Observer, Recogniser
 from emotion2vec_ui.records import rows
-from emotion2vec_ui.records.report import Timing, Utterance
-from emotion2vec_ui.records.rows import Row
-from emotion2vec_ui.records.subclasses import Card, Trained
+from emotion2vec_ui.records.subclasses import Trained
 
 if TYPE_CHECKING:
-    from emotion2vec_ui.models.holder import ModelHolder
     from emotion2vec_ui.models.loader import Loaded
-
-log = logging.getLogger(__name__)
 
 CHUNK_S = 60.0
 """Audio that is sorted by length and submitted at once. Two chunks are on their way: while the
@@ -59,12 +34,6 @@ MAX_WORKERS = 16
 
 TASKS_PER_WORKER = 5_000
 """Files after which a process is replaced; a new one costs about two seconds of a core."""
-
-DEVICE_LOSSES = 3
-"""How often in a row the GPU may fail before the run ends."""
-
-MODEL_POLL_S = 0.5
-MODEL_TOLD_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -109,70 +78,69 @@ def workers() -> int:
     return max(2, min(os.cpu_count() or 2, MAX_WORKERS))
 
 
-def wait_for_model(
-    holder: ModelHolder,
-    cancelled: Callable[[], bool],
-    on_wait: Callable[[str, float | None], None] = lambda state, share: None,
-) -> Loaded:
-    """The model, however long its download takes.
+class Keeping:
+    """Keeps rows as they come, and counts.
 
     Args:
-        holder: that finds and loads it.
-        cancelled: ends the wait.
-        on_wait: called every few seconds with the holder's state and the share downloaded.
-
-    Raises:
-        Cancelled: `cancelled` said so.
-        ModelError: there is none to be had.
+        journal: with the files listed and the terms agreed.
+        everything: of the files.
+        todo: of them without a row.
+        observer: told of every recording, as of the front end "job".
+        on_progress: called after every file.
     """
-    told_s = time.monotonic()
-    while not cancelled():
-        try:
-            return holder.get(MODEL_POLL_S)
-        except ModelNotReady:
-            if time.monotonic() - told_s >= MODEL_TOLD_EVERY_S:
-                told_s = time.monotonic()
-                status = holder.status()
-                on_wait(status.state, status.progress)
-    raise Cancelled
 
+    def __init__(
+        self,
+        journal: Journal,
+        everything: Amount,
+        todo: Amount,
+        *,
+        observer: Observer | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self._journal = journal
+        self._everything = everything
+        self._todo = todo
+        self._observer = observer
+        self._on_progress = on_progress
+        self._done = self._failed = self._bytes_done = 0
+        self._audio_s = 0.0
+        self._began = time.monotonic()
 
-def terms(
-    root: Path,
-    loaded: Loaded,
-    *,
-    granularity: str,
-    embedding: bool,
-    trained: Sequence[Trained] = (),
-) -> Terms:
-    """What every row of this run has in common.
+    def keep(self, answered: Iterable[Answered]) -> None:
+        """Keeps the row of each file, or notes that the one it has still holds good.
 
-    Raises:
-        SubclassOfOtherModel: a set of sub-classes was trained on another model's embeddings.
-    """
-    for one in trained:
-        one.require(loaded.weights_sha256, loaded.id)
-    return Terms(
-        schema=SCHEMA,
-        root=shown_path(str(root)),
-        model=loaded.id,
-        weights_sha256=loaded.weights_sha256,
-        precision=loaded.network.precision,
-        reference_sha256=_reference_sha256(loaded),
-        granularity=granularity,
-        embedding=loaded.dim if embedding else 0,
-        subclass=", ".join(_version_of(one.card) for one in trained) or "-",
-    )
+        Raises:
+            OutputError: a row cannot be kept; those before it are.
+        """
+        for one in answered:
+            if one.row is None:
+                self._journal.touch(one.file)
+            else:
+                self._journal.add(one.file, one.row)
+                audio_s = one.row.duration_s or 0.0
+                if self._observer is not None:
+                    # No time in a queue: how long others' work came first says nothing of this.
+                    ended = Ended("job", "predict", one.error, one.taken_s, audio_s)
+                    self._observer.request_ended(ended)
+                self._failed += one.row.status != rows.OK
+                self._audio_s += audio_s
+            self._done += 1
+            self._bytes_done += max(0, one.file.bytes)
+            self._on_progress(self.progress())
 
-
-def _version_of(card: Card) -> str:
-    # With its time: a version that was removed and trained again has the same number.
-    return f"{card.name} {card.version} ({card.created})"
-
-
-def shown_path(path: str) -> str:
-    """A path as text: bytes that are none are written as a backslash, x and two digits."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    def progress(self) -> Progress:
+        """How far it is."""
+        return Progress(
+            files=self._everything.files,
+            skipped=self._everything.files - self._todo.files,
+            done=self._done,
+            failed=self._failed,
+            audio_s=self._audio_s,
+            elapsed_s=time.monotonic() - self._began,
+            bytes_left=max(0, self._todo.bytes - self._bytes_done),
+            bytes_done=self._bytes_done,
+        )
 
 
 class Run:
@@ -213,36 +181,27 @@ class Run:
     ) -> None:
         self._root = root
         self._journal = journal
-        self._everything = everything
-        self._todo = todo
-        self._recogniser = recogniser
-        self._loaded = loaded
-        self._terms = terms
-        self._trained = trained
-        self._results = results
         self._decode = decode or recogniser.decode
-        self._observer = observer
-        self._on_progress = on_progress
+        self._device = loaded.network.device
         self._cancelled = cancelled
-        self._frames = terms.granularity == "frame"
-        self._group = object()
-        self._flying: deque[deque[tuple[Read, Submitted]]] = deque()
-        self._losses = 0
-        self._done = self._failed = self._bytes_done = 0
-        self._audio_s = 0.0
-        self._began = time.monotonic()
+        self._bulk = Bulk(
+            recogniser, loaded, terms,
+            agree=journal.agree, trained=trained, results=results, cancelled=cancelled,
+        )  # fmt: skip
+        self._keeping = Keeping(
+            journal, everything, todo, observer=observer, on_progress=on_progress
+        )
 
     def __call__(self) -> Progress:
         """Recognises every file that has no row.
 
         Raises:
             Cancelled: `cancelled` said so; the rows that are done are kept.
-            OutputError: a row cannot be kept; those before it are.
+            OutputError: a row or a result cannot be kept; those before it are.
             ModelError: the model cannot go on.
         """
-        batch_s = engine.default_batch_s(self._loaded.network.device)
-        chunk_s = max(CHUNK_S, BATCHES_PER_CHUNK * batch_s)
-        self._began = time.monotonic()
+        chunk_s = max(CHUNK_S, BATCHES_PER_CHUNK * engine.default_batch_s(self._device))
+        bulk, keep = self._bulk, self._keeping.keep
         ahead = Ahead(
             self._root,
             self._journal.todo(),
@@ -253,167 +212,14 @@ class Run:
         )
         try:
             with ahead:
-                while reads := ahead.take(chunk_s, busy=self._busy, cancelled=self._cancelled):
-                    self._submit(reads)
-                    if len(self._flying) > 1:
-                        self._finish(self._flying[0])
-                while self._flying:
-                    self._finish(self._flying[0])
+                while reads := ahead.take(chunk_s, busy=bulk.busy, cancelled=self._cancelled):
+                    keep(bulk.submit(reads))
+                    if bulk.chunks > 1:
+                        keep(bulk.answers())
+                while bulk.chunks:
+                    keep(bulk.answers())
         finally:
-            for chunk in self._flying:
-                for _, submitted in chunk:
-                    submitted.job.cancel()
+            bulk.cancel()
         if self._cancelled():
             raise Cancelled
-        return self._progress()
-
-    def _busy(self) -> bool:
-        """Whether the model has work: a chunk's recordings are answered in order."""
-        return bool(self._flying) and not self._flying[-1][-1][1].job.future.done()
-
-    def _submit(self, reads: list[Read]) -> None:
-        """Sends what was decoded to the model, by length; keeps the rows of what was not."""
-        heard = []
-        for read in reads:
-            if read.clip is not None:
-                heard.append(read)
-            elif read.error is not None:
-                self._keep(read, self._error_row(read, read.error), read.error)
-            else:
-                self._journal.touch(read.file)
-                self._count(read)
-        heard.sort(key=lambda read: -read.duration_s)
-        if heard:
-            self._flying.append(deque((read, self._submitted(read)) for read in heard))
-
-    def _submitted(self, read: Read) -> Submitted:
-        assert read.clip is not None
-        return self._recogniser.submit(
-            self._loaded,
-            read.clip,
-            frames=self._frames,
-            # Rows have no room for those of every frame; results do.
-            features=self._results is not None and self._frames and bool(self._terms.embedding),
-            priority=Priority.BULK,
-            group=self._group,
-        )
-
-    def _finish(self, chunk: deque[tuple[Read, Submitted]]) -> None:
-        """Waits for a chunk's answers and keeps each."""
-        while chunk:
-            read, submitted = chunk[0]
-            error: EmotionError | None = None
-            try:
-                row = self._row(read, submitted)
-            except (Cancelled, OutputError):
-                raise
-            except DeviceLost as lost:
-                self._start_again(lost)
-                continue
-            except Exception as raised:  # any: it is this recording's, and the others go on
-                error = as_known(raised, "batch")
-                row = self._error_row(read, error)
-            self._losses = 0
-            chunk.popleft()
-            self._keep(read, row, error, submitted.job.inference_s)
-        self._flying.popleft()
-
-    def _row(self, read: Read, submitted: Submitted) -> Row:
-        prediction = self._recogniser.answer(submitted, self._cancelled)
-        clip, inference_s = submitted.clip, submitted.job.inference_s
-        timing = Timing(
-            decode_s=clip.decode_s,
-            model_load_s=0.0,
-            inference_s=inference_s,
-            total_s=clip.decode_s + inference_s,
-        )
-        saving = self._results is not None
-        utterances: tuple[Utterance, ...] = ()
-        if saving and self._frames:
-            utterances = self._recogniser.utterances(
-                submitted.loaded, clip, self._cancelled, priority=Priority.BULK
-            )
-        report = describe(
-            clip,
-            submitted.loaded,
-            prediction,
-            timing,
-            with_embedding=saving and bool(self._terms.embedding),
-            utterances=utterances,
-            trained=self._trained,
-        )
-        row = rows.of_report(
-            shown_path(read.file.name),
-            report,
-            segments=self._frames,
-            embedding=prediction.embedding if self._terms.embedding else None,
-        )
-        if self._results is None:
-            return row
-        # Before its row, which then says where: a result without a row is found again.
-        return replace(row, folder=self._results.save(read.file.name, report, clip, prediction))
-
-    def _error_row(self, read: Read, error: EmotionError) -> Row:
-        sha256 = read.clip.source.sha256 if read.clip else read.sha256
-        return rows.of_error(shown_path(read.file.name), sha256, self._terms.model, error)
-
-    def _start_again(self, error: DeviceLost) -> None:
-        """Submits what was not answered to the model once it is loaded again."""
-        self._losses += 1
-        if self._losses > DEVICE_LOSSES:
-            raise error
-        log.warning("%s Unanswered recordings are submitted again.", error)
-        self._loaded = wait_for_model(self._recogniser.holder, self._cancelled)
-        granularity, embedding = self._terms.granularity, bool(self._terms.embedding)
-        # Another model may have been downloaded meanwhile; one table has one.
-        found = terms(
-            self._root,
-            self._loaded,
-            granularity=granularity,
-            embedding=embedding,
-            trained=self._trained,
-        )
-        self._journal.agree(replace(found, root=self._terms.root))
-        for chunk in self._flying:
-            for place, (read, _) in enumerate(list(chunk)):
-                chunk[place] = (read, self._submitted(read))
-
-    def _keep(
-        self, read: Read, row: Row, error: EmotionError | None, inference_s: float = 0.0
-    ) -> None:
-        self._journal.add(read.file, row)
-        if self._observer is not None:
-            # No time in a queue: how long others' work came first says nothing of this one.
-            taken_s = inference_s + (read.clip.decode_s if read.clip else 0.0)
-            audio_s = row.duration_s or 0.0
-            self._observer.request_ended(Ended("job", "predict", error, taken_s, audio_s))
-        self._failed += row.status != rows.OK
-        self._audio_s += row.duration_s or 0.0
-        self._count(read)
-
-    def _count(self, read: Read) -> None:
-        self._done += 1
-        self._bytes_done += max(0, read.file.bytes)
-        self._on_progress(self._progress())
-
-    def _progress(self) -> Progress:
-        return Progress(
-            files=self._everything.files,
-            skipped=self._everything.files - self._todo.files,
-            done=self._done,
-            failed=self._failed,
-            audio_s=self._audio_s,
-            elapsed_s=time.monotonic() - self._began,
-            bytes_left=max(0, self._todo.bytes - self._bytes_done),
-            bytes_done=self._bytes_done,
-        )
-
-
-def _reference_sha256(loaded: Loaded) -> str:
-    """Of what tells familiarity and calibrated confidence: `calibrate` changes it."""
-    if loaded.reference is None:
-        return "-"
-    digest = hashlib.sha256()
-    for value in astuple(loaded.reference):
-        digest.update(value.tobytes() if hasattr(value, "tobytes") else repr(value).encode())
-    return digest.hexdigest()
+        return self._keeping.progress()

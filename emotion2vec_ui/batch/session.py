@@ -51,25 +51,40 @@ def work_through(
         Cancelled: `cancelled` said so; the rows that are done are kept.
         EmotionError: the run cannot begin or go on; rows that are done are kept.
     """
-    from emotion2vec_ui.batch import progress
-    from emotion2vec_ui.batch.run import Run, terms, wait_for_model
+    from emotion2vec_ui.batch.bulk import terms, wait_for_model
+    from emotion2vec_ui.batch.run import Run
 
     def waiting(state: str, share: float | None) -> None:
         log.info("waiting for the model: %s%s", state, "" if share is None else f" {share:.0%}")
 
     loaded = wait_for_model(recogniser.holder, cancelled, waiting)
-    agreed = terms(root, loaded, granularity=granularity, embedding=embedding, trained=trained)
-    journal.agree(agreed)
-    skipped = everything.files - todo.files
-    key = "batch.begin_again" if skipped else "batch.begin"
-    say(texts.text(key, lang, files=everything.files, model=loaded.id, skipped=skipped))
-    with progress.shown(everything.files, skipped, lang) as show:
+    agreed = terms(str(root), loaded, granularity=granularity, embedding=embedding, trained=trained)
+    with begun(journal, agreed, everything, todo, lang) as show:
         work = Run(
             root, journal, everything, todo, recogniser, loaded, agreed,
             trained=trained, on_progress=show, cancelled=cancelled,
         )  # fmt: skip
         done = work()
     return loaded, agreed, done
+
+
+@contextlib.contextmanager
+def begun(
+    journal: Journal, agreed: Terms, everything: Amount, todo: Amount, lang: str
+) -> Iterator[Callable[[Progress], None]]:
+    """Agrees on the terms and says what begins; gives what to call after every file.
+
+    Raises:
+        ResultsFileError: the journal has rows on other terms.
+    """
+    from emotion2vec_ui.batch import progress
+
+    journal.agree(agreed)
+    skipped = everything.files - todo.files
+    key = "batch.begin_again" if skipped else "batch.begin"
+    say(texts.text(key, lang, files=everything.files, model=agreed.model, skipped=skipped))
+    with progress.shown(everything.files, skipped, lang) as show:
+        yield show
 
 
 def check_place(out: Path, others: Sequence[Path]) -> None:

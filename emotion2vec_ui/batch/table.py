@@ -38,7 +38,9 @@ def check_available(path: Path) -> None:
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
-            raise PackageMissing(package="pyarrow", purpose=".parquet") from error
+            raise PackageMissing(
+                package="pyarrow", install="pyarrow", purpose=".parquet"
+            ) from error
 
 
 def write(

@@ -32,20 +32,22 @@ NOT_OF_THE_RECORDING = ("compact_model", "flat_distribution", "near_tie")
 
 
 def batch_page(
-    summary: Summary, model: Model, *, root: Path, folder: Path, name: str, lang: str
+    summary: Summary, model: Model, *, root: Path | str, folder: Path, name: str, lang: str
 ) -> str:
     """The page.
 
     Args:
         summary: of the table.
         model: that answered.
-        root: the folder that the table's paths are relative to.
+        root: the folder that the table's paths are relative to, or an address as text.
         folder: where the page will stand; links lead from there.
         name: of the table.
         lang: that the page opens in, one of `texts.languages()`.
     """
 
     def link(path: str) -> FileLink:
+        if isinstance(root, str):
+            return FileLink(path, f"{root.partition('?')[0].rstrip('/')}/{quote(path)}")
         return FileLink(path, _address(root / path, folder))
 
     body = BatchView(

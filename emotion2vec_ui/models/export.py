@@ -183,7 +183,7 @@ def _check_packages(file_format: Format, directory: Path) -> None:
     except (ImportError, OSError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "onnx":
             purpose = "--format onnx (requirements-export.txt)"
-            raise PackageMissing(package="onnx", purpose=purpose) from error
+            raise PackageMissing(package="onnx", install="onnx", purpose=purpose) from error
         problem = Phrase("model.import_failed", detail=str(error))
         raise ExportError(path=directory, problem=problem) from error
 

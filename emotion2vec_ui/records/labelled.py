@@ -338,7 +338,9 @@ def _audformat(header: Path, root: Path, columns: Columns) -> tuple[list[_Line],
     try:
         import audformat
     except ImportError as error:
-        raise PackageMissing(package="audformat", purpose=AUDFORMAT_HEADER) from error
+        raise PackageMissing(
+            package="audformat", install="audformat", purpose=AUDFORMAT_HEADER
+        ) from error
     scheme = columns.label or "emotion"
     try:
         database = audformat.Database.load(str(header.parent))

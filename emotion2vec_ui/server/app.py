@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
@@ -75,16 +75,22 @@ GZIP_THREAD_BYTES = 32_768
 
 UPLOAD_PATH = "/gradio_api/upload"
 
+Part = Literal["whole", "recognition", "records"]
+"""Of the service that one process is. On a cluster (`server.cluster`) several share an outputs
+folder: "records" does the jobs and removes old results, "recognition" does neither."""
+
 
 class Service:
     """What lives as long as the application: the model, history, jobs and lab, the figures.
 
     Args:
         settings: of the program.
+        part: what this process does of it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, part: Part = "whole") -> None:
         self.settings = settings
+        self._part = part
         self.metrics = Metrics()
         self.history = History(settings.outputs, embeddings=not settings.no_index)
         self.atlas = Atlas(self.history, settings)
@@ -97,15 +103,20 @@ class Service:
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Starts the model's thread and the decoders; stops them within a bound."""
         self.settings.outputs.mkdir(parents=True, exist_ok=True)
-        store.sweep(self.settings.outputs)
+        if self._part == "whole":
+            # Which processes of other machines still write cannot be seen from here.
+            store.sweep(self.settings.outputs)
         self.holder.start()
         self.decoder.warm_up()
-        self.jobs.start()
-        cleaning = asyncio.create_task(self._clean())
+        cleaning = None
+        if self._part != "recognition":
+            self.jobs.start()
+            cleaning = asyncio.create_task(self._clean())
         try:
             yield
         finally:
-            cleaning.cancel()
+            if cleaning is not None:
+                cleaning.cancel()
             await anyio.to_thread.run_sync(self.stop)
             self.history.close()
 
@@ -145,9 +156,9 @@ def create_app(settings: Settings) -> Guard:
     return Guard(app, settings)
 
 
-def create_api(settings: Settings) -> FastAPI:
+def create_api(settings: Settings, part: Part = "whole") -> FastAPI:
     """The API and the files, without the page and without the guard."""
-    service = Service(settings)
+    service = Service(settings, part)
     app = FastAPIOffline(
         title="Speech emotion recognition",
         description="Upload a recording, get its emotion. See README.md for the fields.",

@@ -83,7 +83,8 @@ def read(out: Path) -> list[dict]:
             if number and row[name]:
                 rows[-1][name] = float(row[name])
         rows[-1]["warnings"] = row["warnings"].split()
-        rows[-1]["segments"] = json.loads(row["segments"]) if row.get("segments") else None
+        if "segments" in row:
+            rows[-1]["segments"] = json.loads(row["segments"]) if row["segments"] else None
     return rows
 
 
