@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.history import EXAMPLE, recognised
-from benchmarks.machine import describe
 from emotion2vec_ui.lab import outliers, similar
 from emotion2vec_ui.lab.index import space
+from emotion2vec_ui.models.machine import describe
 from emotion2vec_ui.records import store
 from emotion2vec_ui.records.index import History
 from emotion2vec_ui.records.report import to_json

@@ -24,11 +24,11 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from benchmarks.machine import describe  # noqa: E402
 from benchmarks.synthetic_audio import RATE_HZ, write_soundfile  # noqa: E402
 from emotion2vec_ui.lab import fit_head, samples, subclass  # noqa: E402
 from emotion2vec_ui.lab.embedding_cache import EmbeddingCache  # noqa: E402
 from emotion2vec_ui.lab.samples import Sample  # noqa: E402
+from emotion2vec_ui.models.machine import describe  # noqa: E402
 from emotion2vec_ui.pipeline import standalone  # noqa: E402
 from emotion2vec_ui.pipeline.recogniser import Recogniser  # noqa: E402
 from emotion2vec_ui.reading.familiarity import unit_rows  # noqa: E402

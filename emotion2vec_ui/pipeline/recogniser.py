@@ -26,11 +26,7 @@ from emotion2vec_ui.errors import BadField, DeviceLost, QueueFull, ShuttingDown
 from emotion2vec_ui.frames import SAMPLE_RATE_HZ
 from emotion2vec_ui.models.batching import Batcher, Job, Priority
 from emotion2vec_ui.pipeline import robustness
-from emotion2vec_ui.pipeline.describe import (
-    describe,
-    describe_utterance,
-    model_facts,
-)
+from emotion2vec_ui.pipeline.describe import describe, describe_utterance, model_facts
 from emotion2vec_ui.pipeline.observer import Ended, Front, Kind, Observer
 from emotion2vec_ui.reading import timeline
 from emotion2vec_ui.records import store, subclasses
