@@ -82,7 +82,11 @@ class Visit:
         return " ".join(self.page.inner_text(selector).split())
 
 
-LEFT = ("AbortError: signal is aborted", "Connection errored out.")
+LEFT = (
+    "AbortError: signal is aborted",
+    "Connection errored out.",
+    "Unexpected error Connection errored out.",
+)
 """Gradio's client logs these when a page is left while it still waits for an answer."""
 
 
