@@ -201,7 +201,7 @@ def test_the_leader_says_how_familiar_the_recording_is():
 
     assert "Familiarity" not in leader()
     known = leader(familiarity=0.76)
-    assert "Familiarity 76%: the model knows speech like this" in known
+    assert "Familiarity 76%: within the range of speech that the model knows" in known
     assert "unlike the speech" not in known
     unknown = leader(familiarity=0.03)
     assert "Familiarity 3%: unlike the speech that the model knows" in unknown
