@@ -100,7 +100,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     """
     _check(options)
     logs.configure("text")
-    from emotion2vec_ui.batch import manifest, ray_engine, remote, table
+    from emotion2vec_ui.batch import manifest, remote, table
     from emotion2vec_ui.batch.journal import Journal
     from emotion2vec_ui.pipeline.recogniser import Cancelled
     from emotion2vec_ui.records import subclasses
@@ -109,9 +109,11 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     lang = language(settings)
     table.check_available(options.out)
     if options.engine == "ray":
+        from emotion2vec_ui.batch import ray_engine
+
         ray_engine.check_available()
     selection: Selection | RemoteSelection
-    if options.engine == "ray" and remote.is_address(options.given[0]):
+    if remote.is_address(options.given[0]):
         selection = remote.select(options.given[0])
     else:
         selection = manifest.select(
@@ -146,12 +148,13 @@ def _run(
     lang: str,
     cancelled: Callable[[], bool],
 ) -> int:
-    from emotion2vec_ui.batch import ray_engine
     from emotion2vec_ui.batch.manifest import Selection
-    from emotion2vec_ui.batch.ray_worker import Order
     from emotion2vec_ui.pipeline.describe import model_facts
 
     if options.engine == "ray":
+        from emotion2vec_ui.batch import ray_engine
+        from emotion2vec_ui.batch.ray_worker import Order
+
         everything, todo, unreadable = _list(selection, journal, options)
         order = Order(
             settings, str(selection.root), options.granularity, options.embedding, trained
@@ -310,6 +313,8 @@ def _tell(
 
 def _check(options: argparse.Namespace) -> None:
     """Raises UsageError for what cannot be meant."""
+    from emotion2vec_ui.batch.remote import is_address
+
     if len(options.given) > 1:
         raise UsageError(
             f"{len(options.given)} names were given, one is expected. Put a pattern in quotes, or "
@@ -322,7 +327,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--workers {options.workers}: at least 1 is needed.")
     if options.engine != "ray" and (options.address or options.workers):
         raise UsageError("--address and --workers go with --engine ray.")
-    if options.engine != "ray" and "://" in options.given[0]:
+    if options.engine != "ray" and is_address(options.given[0]):
         raise UsageError(f"{options.given[0]}: addresses are read with --engine ray only.")
     if options.embedding and suffix == ".csv":
         raise UsageError(

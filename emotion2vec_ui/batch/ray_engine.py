@@ -22,6 +22,7 @@ from emotion2vec_ui.batch import session
 from emotion2vec_ui.batch.ahead import BYTES_PER_S
 from emotion2vec_ui.batch.journal import Amount, Journal, Terms, Todo
 from emotion2vec_ui.batch.ray_worker import Order, Worker, packed, probe, read_files, unpacked
+from emotion2vec_ui.batch.remote import first_line
 from emotion2vec_ui.batch.run import Keeping, Progress
 from emotion2vec_ui.errors import ClusterError, EmotionError, PackageMissing
 from emotion2vec_ui.pipeline.recogniser import Cancelled
@@ -125,7 +126,7 @@ def _connected(address: str | None) -> Iterator[None]:
             ray.init(address=address, runtime_env={"py_modules": [package]}, **common)
     except (ConnectionError, RuntimeError, ValueError) as error:
         problem = Phrase(
-            "cluster.unreachable", address=address or "local", detail=_first_line(error)
+            "cluster.unreachable", address=address or "local", detail=first_line(error)
         )
         raise ClusterError(problem=problem) from error
     finally:
@@ -251,8 +252,4 @@ def _answers(dataset: Dataset, cancelled: Callable[[], bool]) -> Iterator[Any]:
 
 def _failed(error: Exception) -> ClusterError:
     log.debug("Ray failed", exc_info=error)
-    return ClusterError(problem=Phrase("cluster.failed", detail=_first_line(error)))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return ClusterError(problem=Phrase("cluster.failed", detail=first_line(error)))

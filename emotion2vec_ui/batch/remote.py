@@ -60,7 +60,7 @@ def select(address: str) -> RemoteSelection:
         filesystem, top = _opened(address)
         found = filesystem.get_file_info(top)
     except (OSError, ValueError) as error:  # pyarrow.ArrowInvalid is a ValueError
-        problem = Phrase("batch.folder_unreadable", detail=_first_line(error))
+        problem = Phrase("batch.folder_unreadable", detail=first_line(error))
         raise NoRecordings(name=address, problem=problem) from error
     if found.type != FileType.Directory:
         raise NoRecordings(name=address, problem=Phrase("batch.no_such_input"))
@@ -83,7 +83,7 @@ def read(root: str, todo: Todo, decode: Callable[[Path, str], Clip]) -> Read:
         try:
             _fetch(root, name, Path(folder, here))
         except OSError as error:
-            problem = AudioUnreadable(name=shown_name(name), problem=_first_line(error))
+            problem = AudioUnreadable(name=shown_name(name), problem=first_line(error))
             return Read(todo.file, error=problem)
         fetched = replace(todo, file=replace(todo.file, name=here))
         one = ahead.read(Path(folder), fetched, decode)
@@ -108,7 +108,7 @@ def _walk(
     try:
         inside = filesystem.get_file_info(FileSelector(folder))
     except OSError as error:
-        on_unreadable(OSError(error.errno, _first_line(error), folder))
+        on_unreadable(OSError(error.errno, first_line(error), folder))
         return
     inside = sorted(
         (one for one in inside if not one.base_name.startswith(".")), key=lambda one: one.base_name
@@ -139,5 +139,6 @@ def _modified_ns(found: FileInfo) -> int:
     return found.mtime_ns or 0
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+def first_line(error: Exception) -> str:
+    """What a library says of an error, without its trace."""
+    return str(error).strip().partition("\n")[0]

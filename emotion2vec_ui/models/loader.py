@@ -245,7 +245,6 @@ def _emotion2vec_by_openvino(
             from emotion2vec_ui.models import int8  # it reads sound, which takes half a second
 
             graph = int8.quantised(graph, weights, settings, on_state)
-            weights.release()  # that graph has its own
         order = [files.labels.index(emotion) for emotion in EMOTIONS]
         network = OpenVinoNetwork(graph, precision, order)
         weights.release()

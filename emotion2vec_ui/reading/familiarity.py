@@ -151,8 +151,7 @@ def excess(distances: np.ndarray, reference: Reference) -> FloatArray:
 
 def doubts(distances: np.ndarray, reference: Reference) -> FloatArray:
     """Doubt that recordings are of a known kind, 0 to 1, at distances of any shape."""
-    start, width = reference.rise(DOUBTED)
-    return np.clip((distances - start) / width, 0, 1)
+    return _share(distances, reference, DOUBTED)
 
 
 def capped_temperatures(
@@ -167,11 +166,18 @@ def capped_temperatures(
         distances: float (...).
         reference: of the same model.
     """
-    start, width = reference.rise(CAPPED)
     ranked = np.sort(logits, axis=-1)
     least = (ranked[..., -1] - ranked[..., -2]) / LOG_ODDS_WHEN_CAPPED
-    share = np.clip((distances - start) / width, 0, 1)
+    share = _share(distances, reference, CAPPED)
     return np.maximum(temperatures(distances, reference), share * least)
+
+
+def _share(
+    distances: np.ndarray, reference: Reference, familiarities: tuple[float, float]
+) -> FloatArray:
+    """0 at the higher of two familiarities, 1 at the lower one, at distances of any shape."""
+    start, width = reference.rise(familiarities)
+    return np.clip((distances - start) / width, 0, 1)
 
 
 def temperatures(distances: np.ndarray, reference: Reference) -> FloatArray:

@@ -35,7 +35,7 @@ from emotion2vec_ui.models.files import wanted_id
 from emotion2vec_ui.server.access import CALLER, SAFE_METHODS, Guard, error_response, language
 from emotion2vec_ui.server.app import Part, create_api
 from emotion2vec_ui.server.jobs import FORM_BYTES_PER_FILE
-from emotion2vec_ui.server.opening import RETRY_AFTER_S
+from emotion2vec_ui.server.opening import RETRY_AFTER_S, not_ready
 from emotion2vec_ui.settings import Settings, prepare_torch
 
 if TYPE_CHECKING:
@@ -233,17 +233,8 @@ class Gateway:
                 await self._pass_on(scope, b"", send)
             self._not_ready_since = None
         except (TimeoutError, ReplicaLost):
-            now = time.monotonic()
-            self._not_ready_since = self._not_ready_since or now
-            body = {
-                "ready": False,
-                "state": "loading",
-                "seconds": round(now - self._not_ready_since, 1),
-                "model": None,
-                "wanted": wanted_id(self._settings),
-                "progress": None,
-                "notice": None,
-            }
+            self._not_ready_since = self._not_ready_since or time.monotonic()
+            body = not_ready("loading", self._not_ready_since, wanted_id(self._settings))
             answer = JSONResponse(body, 503, {"Retry-After": str(RETRY_AFTER_S)})
             await answer(scope, receive, send)
 

@@ -116,16 +116,27 @@ class Opening:
             case "/health":
                 return 200, {"status": "ok", "version": __version__}
             case "/ready":
-                return 503, {
-                    "ready": False,
-                    "state": "importing",
-                    "seconds": round(time.monotonic() - self._since, 1),
-                    "model": None,
-                    "wanted": self._wanted,
-                    "progress": None,
-                    "notice": None,
-                }
+                return 503, not_ready("importing", self._since, self._wanted)
         return None
+
+
+def not_ready(state: str, since: float, wanted: str) -> dict[str, Any]:
+    """The body of `/ready` while no model can be asked.
+
+    Args:
+        state: what is done meanwhile.
+        since: when it began, by `time.monotonic`.
+        wanted: id of the model that will answer.
+    """
+    return {
+        "ready": False,
+        "state": state,
+        "seconds": round(time.monotonic() - since, 1),
+        "model": None,
+        "wanted": wanted,
+        "progress": None,
+        "notice": None,
+    }
 
 
 class _Life:
